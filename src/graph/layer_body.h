@@ -48,10 +48,12 @@ struct LayerStep {
   //   -1 for inputs without gradient (tokens, targets, ids).
   // kOp kBackwardWeight: reads as backward-input; writes nothing (adds to parameter gradients).
   // kBackward does both at once for kinds that do not split. Loss: reads no output gradient.
+  // A kAdd has no backward step: its inputs' gradients are its output's gradient.
   std::vector<ValueId> reads;
   std::vector<ValueId> writes;
   // Value whose storage writes[0] takes over (it dies here): residual adds, accumulation. Or -1.
   ValueId in_place = -1;
+  Bytes workspace{0};  // kOp: OpDefinition::workspace
 };
 
 struct LayerBody {

@@ -119,10 +119,16 @@ struct CollectiveStep {
 // Sums in fp32 for a 2-byte compute type do not change the bytes sent.
 Bytes collective_payload(const CollectiveStep& step, const Mesh& mesh, std::int64_t element_bytes);
 
+// Whether conversion_steps may be asked: layouts are equal, or every dimension sharded in either is
+// divisible by its degree (padded shards stay where they are).
+bool is_convertible(const std::vector<std::int64_t>& shape, const Layout& from, const Layout& to,
+                    const Mesh& mesh);
+
 // Steps that turn layout `from` into `to` (never partial where `from` is not). Where a major mesh
 // axis of a dimension changes while a minor one shards the same dimension, the minor one is gathered
 // first and sliced again after. Order: reduce-scatter and slices first, then all-to-all, all-reduce,
 // all-gather (least data moved), ties by mesh axis; deterministic. Empty if equal.
+// Requires is_convertible.
 std::vector<CollectiveStep> conversion_steps(const std::vector<std::int64_t>& shape,
                                              const Layout& from, const Layout& to,
                                              const Mesh& mesh);

@@ -33,6 +33,7 @@ enum class AxisSharding {
   kNever,    // the op needs all of it on one device (the normalised axis of a norm)
   kEven,     // a mesh axis must divide it
   kPadded,   // padded to a multiple of the degree (vocabulary): shard = ceil(size / degree)
+  kExchange, // shards every axis it stands beside in a dimension: see op_experts.cc
 };
 
 struct LoopAxis {

@@ -48,6 +48,9 @@ struct OpDefinition {
   // Bytes read and written by one execution; `element` = bytes of the compute type.
   Bytes (*traffic)(const Op&, std::span<const std::int64_t> sizes, Direction, std::int64_t element);
   SavedForBackward (*saved)(const Op&);
+  // Largest temporary memory of the kernel beyond inputs, outputs and statistics.
+  Bytes (*workspace)(const Op&, std::span<const std::int64_t> sizes, Direction,
+                     std::int64_t element);
   std::vector<InternalCollective> (*internal_collectives)(const Op&, const AxisAssignment&,
                                                           const Mesh&, Direction,
                                                           std::int64_t element);
