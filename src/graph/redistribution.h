@@ -30,7 +30,8 @@ struct RedistributionMessage {
 // true size, so padding is never sent). Each element comes from exactly one sender: the receiver
 // itself if it holds it, else one of the devices that hold it, in turn over all receivers of that
 // part, so equal receivers take from different replicas. No empty messages.
-// Order: receivers by index in their mesh, parts by the first sender that holds them. Deterministic.
+// Order: receivers by index in their mesh, parts by the first sender that holds them.
+// Deterministic.
 std::vector<RedistributionMessage> redistribution(const std::vector<std::int64_t>& shape,
                                                   const TensorPlacement& sender,
                                                   const TensorPlacement& receiver);

@@ -13,8 +13,8 @@ const AxisLayout kReplicated = AxisLayout::replicate();
 TEST(Redistribution, EqualLayoutsSendEachShardToItsTwin) {
   // [4, 2] cut in two rows blocks on devices 0, 1 and on 2, 3: 0 -> 2 and 1 -> 3, 4 elements each.
   const Layout rows{AxisLayout::shard(0), kReplicated, kReplicated};
-  const auto messages = redistribution({4, 2}, {rows, Mesh{{2, 1, 1}}, {0, 1}},
-                                       {rows, Mesh{{2, 1, 1}}, {2, 3}});
+  const auto messages =
+      redistribution({4, 2}, {rows, Mesh{{2, 1, 1}}, {0, 1}}, {rows, Mesh{{2, 1, 1}}, {2, 3}});
   const std::vector<RedistributionMessage> expected = {{0, 2, Box{{0, 0}, {2, 2}}},
                                                        {1, 3, Box{{2, 0}, {4, 2}}}};
   EXPECT_EQ(messages, expected);
@@ -22,8 +22,8 @@ TEST(Redistribution, EqualLayoutsSendEachShardToItsTwin) {
 
 TEST(Redistribution, ReceiversOfTheSamePartTakeFromDifferentReplicas) {
   // Replicated on 0, 1 and wanted whole by 2, 3, 4: in turn from 0, 1, 0.
-  const auto messages = redistribution({6}, {{}, Mesh{{1, 2, 1}}, {0, 1}},
-                                       {{}, Mesh{{1, 3, 1}}, {2, 3, 4}});
+  const auto messages =
+      redistribution({6}, {{}, Mesh{{1, 2, 1}}, {0, 1}}, {{}, Mesh{{1, 3, 1}}, {2, 3, 4}});
   ASSERT_EQ(messages.size(), 3u);
   EXPECT_EQ(messages[0].from_device, 0);
   EXPECT_EQ(messages[1].from_device, 1);
@@ -83,8 +83,8 @@ TEST(Redistribution, EveryReceiverGetsEveryElementOfItsBoxOnceFromAHolder) {
     const TensorPlacement sender = placement(0);
     const TensorPlacement receiver = placement(pick(30));
     const auto held = [&](const TensorPlacement& p, int device, std::int64_t i, std::int64_t j) {
-      const Box box = shard_box(shape, p.layout, p.mesh,
-                                coordinates_of(p.mesh, device - p.devices.front()));
+      const Box box =
+          shard_box(shape, p.layout, p.mesh, coordinates_of(p.mesh, device - p.devices.front()));
       return box.begin[0] <= i && i < box.end[0] && box.begin[1] <= j && j < box.end[1];
     };
     std::map<std::vector<std::int64_t>, int> arrivals;  // (device, i, j) -> times
