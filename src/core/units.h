@@ -25,8 +25,12 @@ struct Quantity {
     count -= other.count;
     return *this;
   }
-  friend constexpr Quantity operator+(Quantity a, Quantity b) { return Quantity(a.count + b.count); }
-  friend constexpr Quantity operator-(Quantity a, Quantity b) { return Quantity(a.count - b.count); }
+  friend constexpr Quantity operator+(Quantity a, Quantity b) {
+    return Quantity(a.count + b.count);
+  }
+  friend constexpr Quantity operator-(Quantity a, Quantity b) {
+    return Quantity(a.count - b.count);
+  }
   friend constexpr Quantity operator*(Rep factor, Quantity a) { return Quantity(factor * a.count); }
   friend constexpr double operator/(Quantity a, Quantity b) {
     return static_cast<double>(a.count) / static_cast<double>(b.count);

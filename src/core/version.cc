@@ -1,0 +1,7 @@
+#include "core/version.h"
+
+namespace shardwise {
+
+std::string_view version() { return SHARDWISE_VERSION; }
+
+}  // namespace shardwise
