@@ -25,22 +25,40 @@ class BlockBuilder {
 
   // Parameter tensors are called op_name + ".weight" / ".bias". `stddev` is the start of weights.
   // Table [v, h]; v is kPadded. The table may be shared with a head through Graph::tied.
-  TensorIndex embedding(const std::string& op_name, TensorIndex tokens, std::int64_t vocabulary,
-                        std::int64_t width, double stddev);
-  TensorIndex position_embedding(const std::string& op_name, TensorIndex x, std::int64_t positions,
+  TensorIndex embedding(const std::string& op_name,
+                        TensorIndex tokens,
+                        std::int64_t vocabulary,
+                        std::int64_t width,
+                        double stddev);
+  TensorIndex position_embedding(const std::string& op_name,
+                                 TensorIndex x,
+                                 std::int64_t positions,
                                  double stddev);
   // x [b, s, in...] -> [b, s, out...]; weight [out..., in...], bias [out...] (epilogue operand).
-  TensorIndex linear(const std::string& op_name, TensorIndex x, const Axes& in, const Axes& out,
-                     bool bias, double stddev);
+  TensorIndex linear(const std::string& op_name,
+                     TensorIndex x,
+                     const Axes& in,
+                     const Axes& out,
+                     bool bias,
+                     double stddev);
   // q [b, s, n, r, d], k and v [b, s, n, d] -> [b, s, n, r, d]
-  TensorIndex attention(const std::string& op_name, TensorIndex q, TensorIndex k, TensorIndex v,
-                        bool causal, double scale, std::int64_t sliding_window);
+  TensorIndex attention(const std::string& op_name,
+                        TensorIndex q,
+                        TensorIndex k,
+                        TensorIndex v,
+                        bool causal,
+                        double scale,
+                        std::int64_t sliding_window);
   TensorIndex layer_norm(const std::string& op_name, TensorIndex x, double epsilon);
-  TensorIndex rms_norm(const std::string& op_name, TensorIndex x, double epsilon);  // last dimension
+  TensorIndex rms_norm(const std::string& op_name,
+                       TensorIndex x,
+                       double epsilon);  // last dimension
   // `attributes`: rope_theta, rotary_dims, rope_type, rope_parameters.
   TensorIndex rotary(const std::string& op_name, TensorIndex x, const OpAttributes& attributes);
   TensorIndex activation(const std::string& op_name, TensorIndex x, const std::string& function);
-  TensorIndex gated_activation(const std::string& op_name, TensorIndex gate, TensorIndex up,
+  TensorIndex gated_activation(const std::string& op_name,
+                               TensorIndex gate,
+                               TensorIndex up,
                                const std::string& function);
   TensorIndex add(const std::string& op_name, TensorIndex x, TensorIndex y);
   // logits [b, s, v] -> scalar loss
@@ -50,25 +68,46 @@ class BlockBuilder {
     TensorIndex weights;  // [b, s, k]
     TensorIndex experts;  // [b, s, k], ids
   };
-  Routing router(const std::string& op_name, TensorIndex x, std::int64_t experts,
-                 std::int64_t experts_per_token, bool normalize_topk, double stddev);
+  Routing router(const std::string& op_name,
+                 TensorIndex x,
+                 std::int64_t experts,
+                 std::int64_t experts_per_token,
+                 bool normalize_topk,
+                 double stddev);
   // Gated experts: parameters op_name + ".gate" [e, f, h], ".up" [e, f, h], ".down" [e, h, f].
-  TensorIndex experts(const std::string& op_name, TensorIndex x, const Routing& routing,
-                      std::int64_t num_experts, std::int64_t ffn_width,
-                      const std::string& function, double stddev, double down_stddev);
+  TensorIndex experts(const std::string& op_name,
+                      TensorIndex x,
+                      const Routing& routing,
+                      std::int64_t num_experts,
+                      std::int64_t ffn_width,
+                      const std::string& function,
+                      double stddev,
+                      double down_stddev);
 
   Block build() &&;
 
  private:
   TensorIndex add_tensor(Tensor tensor);
-  TensorIndex add_parameter(const std::string& name, std::vector<std::int64_t> shape,
-                            Initializer initializer, double stddev, bool decays);
-  std::vector<LoopAxis> axes_like(TensorIndex tensor) const;
+  TensorIndex add_activation(const std::string& name, std::vector<LoopAxis> axes);
+  TensorIndex add_integers(const std::string& name, TensorKind kind, std::vector<LoopAxis> axes);
+  TensorIndex add_parameter(const std::string& name,
+                            std::vector<std::int64_t> shape,
+                            Initializer initializer,
+                            double stddev,
+                            bool decays);
+  TensorIndex norm(OpKind kind, const std::string& op_name, TensorIndex x, double epsilon);
+  TensorIndex elementwise(OpKind kind,
+                          const std::string& op_name,
+                          const std::vector<TensorIndex>& inputs,
+                          const std::vector<LoopAxis>& loop_axes,
+                          const OpAttributes& attributes);
+  LoopAxis batch_axis() const;
+  LoopAxis sequence_axis() const;
 
   Block block_;
   std::int64_t microbatch_;
   std::int64_t sequence_;
-  // Names and shardability of every activation's dimensions, so that later ops agree with earlier.
+  // Loop axes of every activation's dimensions, so that later ops agree with earlier ones.
   std::vector<std::vector<LoopAxis>> dims_;
 };
 

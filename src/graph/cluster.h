@@ -10,9 +10,9 @@ namespace shardwise {
 
 // Rates of one kind of device as its data sheet states them (modelled source only).
 struct DeviceType {
-  std::string name;      // "a100-sxm-80gb", "local"
-  Bytes memory{0};       // capacity
-  Bytes reserve{0};      // kept free: allocator, communication library, driver
+  std::string name;  // "a100-sxm-80gb", "local"
+  Bytes memory{0};   // capacity
+  Bytes reserve{0};  // kept free: allocator, communication library, driver
   FlopsPerSecond peak_fp32{0};
   FlopsPerSecond peak_bf16{0};
   BytesPerSecond memory_bandwidth{0};

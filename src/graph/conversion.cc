@@ -1,10 +1,10 @@
 // Layout conversions: which collectives turn one layout into another (graph/layout.h).
 //
-// Each changing mesh axis is one step. Several mesh axes may shard one dimension, the lower one major:
-// a step of a major axis that touches dimension d is contiguous only while no minor axis shards d.
-// So a step must wait (a) while a more minor axis shards one of its dimensions, and a step that
-// begins to shard d must wait (b) while a more major pending step touches d. If all wait, the most
-// minor sharding axis in the way is gathered and sliced again at the end.
+// Each changing mesh axis is one step. Several mesh axes may shard one dimension, the lower one
+// major: a step of a major axis that touches dimension d is contiguous only while no minor axis
+// shards d. So a step must wait (a) while a more minor axis shards one of its dimensions, and a
+// step that begins to shard d must wait (b) while a more major pending step touches d. If all wait,
+// the most minor sharding axis in the way is gathered and sliced again at the end.
 
 #include <algorithm>
 #include <optional>
@@ -90,7 +90,9 @@ int blocking_minor(const CollectiveStep& step, const Layout& current) {
 
 class Conversion {
  public:
-  Conversion(const std::vector<std::int64_t>& shape, const Layout& from, const Layout& to,
+  Conversion(const std::vector<std::int64_t>& shape,
+             const Layout& from,
+             const Layout& to,
              const Mesh& mesh)
       : shape_(shape), current_(from), to_(to), mesh_(mesh) {}
 
@@ -180,7 +182,9 @@ Bytes collective_payload(const CollectiveStep& step, const Mesh& mesh, std::int6
   return Bytes(0);
 }
 
-bool is_convertible(const std::vector<std::int64_t>& shape, const Layout& from, const Layout& to,
+bool is_convertible(const std::vector<std::int64_t>& shape,
+                    const Layout& from,
+                    const Layout& to,
                     const Mesh& mesh) {
   if (from == to) {
     return true;
@@ -189,7 +193,8 @@ bool is_convertible(const std::vector<std::int64_t>& shape, const Layout& from, 
     for (std::size_t d = 0; d < shape.size(); ++d) {
       std::int64_t degree = 1;
       for (int m = 0; m < kMeshAxes; ++m) {
-        degree *= (*layout)[at(m)] == AxisLayout::shard(static_cast<int>(d)) ? mesh.sizes[at(m)] : 1;
+        degree *=
+            (*layout)[at(m)] == AxisLayout::shard(static_cast<int>(d)) ? mesh.sizes[at(m)] : 1;
       }
       if (shape[d] % degree != 0) {
         return false;
@@ -200,7 +205,8 @@ bool is_convertible(const std::vector<std::int64_t>& shape, const Layout& from, 
 }
 
 std::vector<CollectiveStep> conversion_steps(const std::vector<std::int64_t>& shape,
-                                             const Layout& from, const Layout& to,
+                                             const Layout& from,
+                                             const Layout& to,
                                              const Mesh& mesh) {
   return Conversion(shape, from, to, mesh).steps();
 }

@@ -73,10 +73,13 @@ struct LayerBody {
   Bytes saved_bytes() const;
 };
 
-// What follows the layer: the layout its boundary output is brought to (next layer's input_layout, or
-// the chunk's output_layout). Requires a valid plan (plan_violations empty).
-LayerBody make_layer_body(const Block& block, const LayerPlan& plan, const Mesh& mesh,
-                          const Layout& output_layout, Precision precision);
+// What follows the layer: the layout its boundary output is brought to (next layer's input_layout,
+// or the chunk's output_layout). Requires a valid plan (plan_violations empty).
+LayerBody make_layer_body(const Block& block,
+                          const LayerPlan& plan,
+                          const Mesh& mesh,
+                          const Layout& output_layout,
+                          Precision precision);
 
 // Same for a layer of a plan.
 LayerBody make_layer_body(const Graph& graph, const Plan& plan, int layer);

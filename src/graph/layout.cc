@@ -61,14 +61,16 @@ std::int64_t shard_degree(const Layout& layout, int dim, const Mesh& mesh) {
 }
 
 bool is_reduced(const Op& op, int axis) {
-  return std::none_of(op.outputs.begin(), op.outputs.end(),
-                      [axis](const Operand& output) { return contains_axis(output, axis); });
+  return std::none_of(op.outputs.begin(), op.outputs.end(), [axis](const Operand& output) {
+    return contains_axis(output, axis);
+  });
 }
 
 }  // namespace
 
 MeshCoordinates coordinates_of(const Mesh& mesh, int index) {
-  return {index / (mesh.sizes[1] * mesh.sizes[2]), index / mesh.sizes[2] % mesh.sizes[1],
+  return {index / (mesh.sizes[1] * mesh.sizes[2]),
+          index / mesh.sizes[2] % mesh.sizes[1],
           index % mesh.sizes[2]};
 }
 
@@ -100,7 +102,8 @@ bool is_valid_assignment(const Op& op, const AxisAssignment& assignment, const M
   return true;
 }
 
-std::vector<std::int64_t> local_axis_sizes(const Op& op, const AxisAssignment& assignment,
+std::vector<std::int64_t> local_axis_sizes(const Op& op,
+                                           const AxisAssignment& assignment,
                                            const Mesh& mesh) {
   std::vector<std::int64_t> sizes;
   sizes.reserve(op.axes.size());
@@ -110,7 +113,9 @@ std::vector<std::int64_t> local_axis_sizes(const Op& op, const AxisAssignment& a
   return sizes;
 }
 
-Layout input_layout(const Op&, const Operand& operand, const AxisAssignment& assignment,
+Layout input_layout(const Op&,
+                    const Operand& operand,
+                    const AxisAssignment& assignment,
                     const Mesh& mesh) {
   Layout layout{};
   for (int m = 0; m < kMeshAxes; ++m) {
@@ -122,7 +127,9 @@ Layout input_layout(const Op&, const Operand& operand, const AxisAssignment& ass
   return layout;
 }
 
-Layout output_layout(const Op& op, const Operand& operand, const AxisAssignment& assignment,
+Layout output_layout(const Op& op,
+                     const Operand& operand,
+                     const AxisAssignment& assignment,
                      const Mesh& mesh) {
   Layout layout = input_layout(op, operand, assignment, mesh);
   for (int m = 0; m < kMeshAxes; ++m) {
@@ -134,7 +141,9 @@ Layout output_layout(const Op& op, const Operand& operand, const AxisAssignment&
   return layout;
 }
 
-Layout gradient_layout(const Op& op, const Operand& operand, const AxisAssignment& assignment,
+Layout gradient_layout(const Op& op,
+                       const Operand& operand,
+                       const AxisAssignment& assignment,
                        const Mesh& mesh) {
   Layout layout = output_layout(op, operand, assignment, mesh);
   if (operand.epilogue) {
@@ -157,7 +166,8 @@ Layout required_gradient_layout(const Layout& layout) {
   return required;
 }
 
-std::vector<std::int64_t> local_shape(const std::vector<std::int64_t>& shape, const Layout& layout,
+std::vector<std::int64_t> local_shape(const std::vector<std::int64_t>& shape,
+                                      const Layout& layout,
                                       const Mesh& mesh) {
   std::vector<std::int64_t> local = shape;
   for (std::size_t d = 0; d < shape.size(); ++d) {
@@ -183,7 +193,9 @@ std::int64_t Box::elements() const {
   return count;
 }
 
-Box shard_box(const std::vector<std::int64_t>& shape, const Layout& layout, const Mesh& mesh,
+Box shard_box(const std::vector<std::int64_t>& shape,
+              const Layout& layout,
+              const Mesh& mesh,
               const MeshCoordinates& coordinates) {
   Box box;
   box.begin.assign(shape.size(), 0);

@@ -1,8 +1,8 @@
 // Meshes, layouts of tensors on them, and everything that follows from "mesh axis m of this op is
 // assigned to loop axis a": sharded shapes, partial results forward and backward, conversions.
 //
-// A stage's devices form a mesh of up to three axes: axis 0 is `data`, 1 and 2 are free. Coordinates
-// are row-major: rank index in stage = (c0 * size1 + c1) * size2 + c2.
+// A stage's devices form a mesh of up to three axes: axis 0 is `data`, 1 and 2 are free.
+// Coordinates are row-major: rank index in stage = (c0 * size1 + c1) * size2 + c2.
 #pragma once
 
 #include <array>
@@ -57,25 +57,34 @@ bool is_valid_assignment(const Op& op, const AxisAssignment& assignment, const M
 
 // Local sizes of the op's loop axes: ceil(size / product of mesh axes assigned to it). The expert
 // exchange axes "xb" / "xs" shard b / s and e at once.
-std::vector<std::int64_t> local_axis_sizes(const Op& op, const AxisAssignment& assignment,
+std::vector<std::int64_t> local_axis_sizes(const Op& op,
+                                           const AxisAssignment& assignment,
                                            const Mesh& mesh);
 
 // Layout in which the op reads an input or parameter (never partial), on `mesh`.
-Layout input_layout(const Op& op, const Operand& operand, const AxisAssignment& assignment,
+Layout input_layout(const Op& op,
+                    const Operand& operand,
+                    const AxisAssignment& assignment,
                     const Mesh& mesh);
 // Layout in which the op leaves an output: shard, partial (axis summed away) or replicate.
-Layout output_layout(const Op& op, const Operand& operand, const AxisAssignment& assignment,
+Layout output_layout(const Op& op,
+                     const Operand& operand,
+                     const AxisAssignment& assignment,
                      const Mesh& mesh);
-// Layout of the gradient that backward yields for an input or parameter: shard where the operand has
-// the axis, partial where it lacks the assigned axis (epilogue operands: replicate if that axis is
-// summed away), replicate where the mesh axis is unassigned.
-Layout gradient_layout(const Op& op, const Operand& operand, const AxisAssignment& assignment,
+// Layout of the gradient that backward yields for an input or parameter: shard where the operand
+// has the axis, partial where it lacks the assigned axis (epilogue operands: replicate if that axis
+// is summed away), replicate where the mesh axis is unassigned.
+Layout gradient_layout(const Op& op,
+                       const Operand& operand,
+                       const AxisAssignment& assignment,
                        const Mesh& mesh);
-// Layout in which backward needs the gradient of a tensor laid out as `layout`: partial -> replicate.
+// Layout in which backward needs the gradient of a tensor laid out as `layout`: partial ->
+// replicate.
 Layout required_gradient_layout(const Layout& layout);
 
 // Shape of a local shard, padded: every shard has ceil(size / degree) of a sharded dimension.
-std::vector<std::int64_t> local_shape(const std::vector<std::int64_t>& shape, const Layout& layout,
+std::vector<std::int64_t> local_shape(const std::vector<std::int64_t>& shape,
+                                      const Layout& layout,
                                       const Mesh& mesh);
 
 // Half-open index range per dimension.
@@ -87,9 +96,11 @@ struct Box {
   std::int64_t elements() const;
   bool operator==(const Box&) const = default;
 };
-// The part of the whole tensor that the device at `coordinates` holds (cut at the true size: padding
-// is not part of it). Partial counts as replicate.
-Box shard_box(const std::vector<std::int64_t>& shape, const Layout& layout, const Mesh& mesh,
+// The part of the whole tensor that the device at `coordinates` holds (cut at the true size:
+// padding is not part of it). Partial counts as replicate.
+Box shard_box(const std::vector<std::int64_t>& shape,
+              const Layout& layout,
+              const Mesh& mesh,
               const MeshCoordinates& coordinates);
 Box intersect(const Box& a, const Box& b);
 
@@ -102,7 +113,7 @@ enum class CollectiveKind { kAllGather, kReduceScatter, kAllReduce, kAllToAll, k
 struct CollectiveStep {
   CollectiveKind kind = CollectiveKind::kSlice;
   int mesh_axis = 0;
-  int dim = -1;     // all-gather: dimension that was sharded; reduce-scatter, slice: that becomes so
+  int dim = -1;  // all-gather: dimension that was sharded; reduce-scatter, slice: that becomes so
   int to_dim = -1;  // all-to-all only
   // Elements of the tensor that this rank holds before and after the step.
   std::int64_t elements_before = 0;
@@ -121,16 +132,19 @@ Bytes collective_payload(const CollectiveStep& step, const Mesh& mesh, std::int6
 
 // Whether conversion_steps may be asked: layouts are equal, or every dimension sharded in either is
 // divisible by its degree (padded shards stay where they are).
-bool is_convertible(const std::vector<std::int64_t>& shape, const Layout& from, const Layout& to,
+bool is_convertible(const std::vector<std::int64_t>& shape,
+                    const Layout& from,
+                    const Layout& to,
                     const Mesh& mesh);
 
 // Steps that turn layout `from` into `to` (never partial where `from` is not). Where a major mesh
-// axis of a dimension changes while a minor one shards the same dimension, the minor one is gathered
-// first and sliced again after. Order: reduce-scatter and slices first, then all-to-all, all-reduce,
-// all-gather (least data moved), ties by mesh axis; deterministic. Empty if equal.
+// axis of a dimension changes while a minor one shards the same dimension, the minor one is
+// gathered first and sliced again after. Order: reduce-scatter and slices first, then all-to-all,
+// all-reduce, all-gather (least data moved), ties by mesh axis; deterministic. Empty if equal.
 // Requires is_convertible.
 std::vector<CollectiveStep> conversion_steps(const std::vector<std::int64_t>& shape,
-                                             const Layout& from, const Layout& to,
+                                             const Layout& from,
+                                             const Layout& to,
                                              const Mesh& mesh);
 
 std::string to_string(const Layout& layout);  // "shard(0) | replicate | partial"

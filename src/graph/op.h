@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace shardwise {
@@ -15,29 +16,30 @@ enum class OpKind {
   kEmbedding,          // b s, v h -> b s h
   kPositionEmbedding,  // b s h, p h -> b s h       adds row `position` of a learned table
   kLinear,             // b s i.., o.. i.. (+ o..) -> b s o..   i.. and o.. may be several axes
-  kAttention,          // b s n r d, b t n d, b t n d -> b s n r d   n key/value heads, r queries each
-  kLayerNorm,          // b s h, h, h -> b s h
-  kRmsNorm,            // b s .. d, d -> b s .. d   normalises the last dimension
-  kRotary,             // b s .. d -> b s .. d
-  kActivation,         // b s f -> b s f
-  kGatedActivation,    // b s f, b s f -> b s f     act(gate) * up
-  kAdd,                // b s h, b s h -> b s h
-  kCrossEntropy,       // b s v, b s -> (scalar sum over b and s, scaled to the mean of the batch)
-  kRouter,             // b s h, e h -> b s k (weights), b s k (expert ids)
-  kExperts,            // b s h, b s k, b s k, e f h, e f h, e h f -> b s h
+  kAttention,        // b s n r d, b t n d, b t n d -> b s n r d   n key/value heads, r queries each
+  kLayerNorm,        // b s h, h, h -> b s h
+  kRmsNorm,          // b s .. d, d -> b s .. d   normalises the last dimension
+  kRotary,           // b s .. d -> b s .. d
+  kActivation,       // b s f -> b s f
+  kGatedActivation,  // b s f, b s f -> b s f     act(gate) * up
+  kAdd,              // b s h, b s h -> b s h
+  kCrossEntropy,     // b s v, b s -> (scalar sum over b and s, scaled to the mean of the batch)
+  kRouter,           // b s h, e h -> b s k (weights), b s k (expert ids)
+  kExperts,          // b s h, b s k, b s k, e f h, e f h, e h f -> b s h
 };
 inline constexpr int kNumOpKinds = 13;
 
 // What may be done to a loop axis.
 enum class AxisSharding {
-  kNever,    // the op needs all of it on one device (the normalised axis of a norm)
-  kEven,     // a mesh axis must divide it
-  kPadded,   // padded to a multiple of the degree (vocabulary): shard = ceil(size / degree)
-  kExchange, // shards every axis it stands beside in a dimension: see op_experts.cc
+  kNever,     // the op needs all of it on one device (the normalised axis of a norm)
+  kEven,      // a mesh axis must divide it
+  kPadded,    // padded to a multiple of the degree (vocabulary): shard = ceil(size / degree)
+  kExchange,  // shards every axis it stands beside in a dimension: see op_experts.cc
 };
 
 struct LoopAxis {
-  std::string name;  // "b", "s", "h", ...; "xb" / "xs": expert exchange, see kExperts in op_experts.cc
+  std::string
+      name;  // "b", "s", "h", ...; "xb" / "xs": expert exchange, see kExperts in op_experts.cc
   std::int64_t size = 1;
   AxisSharding sharding = AxisSharding::kEven;
 };
@@ -45,7 +47,8 @@ struct LoopAxis {
 enum class TensorKind {
   kActivation,
   kParameter,
-  kTokens,   // token ids of the micro-batch, int64 [b, s]; every stage can read its own from the data
+  kTokens,   // token ids of the micro-batch, int64 [b, s]; every stage can read its own from the
+             // data
   kTargets,  // next tokens, int64 [b, s]
   kIds,      // integer results inside a block (expert ids)
   kLoss,     // scalar, fp32
@@ -80,17 +83,18 @@ struct Operand {
 };
 
 struct OpAttributes {
-  std::string function;          // activations: "gelu" (erf), "gelu_tanh", "relu", "silu"
-  double epsilon = 0;            // norms
-  bool causal = true;            // attention
-  double scale = 0;              // attention: factor of q k^T
+  std::string function;             // activations: "gelu" (erf), "gelu_tanh", "relu", "silu"
+  double epsilon = 0;               // norms
+  bool causal = true;               // attention
+  double scale = 0;                 // attention: factor of q k^T
   std::int64_t sliding_window = 0;  // attention: 0 none; else keys with q - k < window
-  double rope_theta = 10000;     // rotary
-  std::int64_t rotary_dims = 0;  // rotary: leading dims of a head that turn
-  std::string rope_type;         // "" or "default", "llama3", "linear", "dynamic", "yarn", ...
-  std::vector<double> rope_parameters;  // llama3: factor, low, high, original positions; linear: factor
-  std::int64_t experts_per_token = 0;   // router, experts
-  bool normalize_topk = true;           // router: selected weights sum to one
+  double rope_theta = 10000;        // rotary
+  std::int64_t rotary_dims = 0;     // rotary: leading dims of a head that turn
+  std::string rope_type;            // "" or "default", "llama3", "linear", "dynamic", "yarn", ...
+  std::vector<double>
+      rope_parameters;  // llama3: factor, low, high, original positions; linear: factor
+  std::int64_t experts_per_token = 0;  // router, experts
+  bool normalize_topk = true;          // router: selected weights sum to one
 };
 
 struct Op {
@@ -136,7 +140,9 @@ struct Graph {
   std::vector<Layer> layers;  // first holds the embedding, last the loss
   std::vector<TiedParameter> tied;
 
-  const Block& block_of(int layer) const { return blocks[static_cast<std::size_t>(layers[static_cast<std::size_t>(layer)].block)]; }
+  const Block& block_of(int layer) const {
+    return blocks[static_cast<std::size_t>(layers[static_cast<std::size_t>(layer)].block)];
+  }
 };
 
 // Product of the dimensions.

@@ -1,7 +1,7 @@
 // attention: b s n r d, b t n d, b t n d -> b s n r d
-// n key/value heads, r queries for each (multi-head: r = 1; one key/value head: n = 1). The key axis t
-// and the head size d stay whole; s may be sharded: keys and values lack it, so they are gathered and
-// their gradients are partial (context parallelism with gathered keys and values).
+// n key/value heads, r queries for each (multi-head: r = 1; one key/value head: n = 1). The key
+// axis t and the head size d stay whole; s may be sharded: keys and values lack it, so they are
+// gathered and their gradients are partial (context parallelism with gathered keys and values).
 #include <algorithm>
 
 #include "graph/op_table.h"
@@ -26,19 +26,27 @@ Flops work(const Op& op, std::span<const std::int64_t> sizes, Direction directio
 }
 
 SavedForBackward saved(const Op& op) {
-  return {.inputs = {0, 1, 2},
-          .outputs = {0},
-          .statistics = {{"log_sum_exp",
-                          ElementType::kFloat32,
-                          {axis_index(op, "b"), axis_index(op, "n"), axis_index(op, "r"),
-                           axis_index(op, "s")}}}};
+  return {
+      .inputs = {0, 1, 2},
+      .outputs = {0},
+      .statistics = {
+          {"log_sum_exp",
+           ElementType::kFloat32,
+           {axis_index(op, "b"), axis_index(op, "n"), axis_index(op, "r"), axis_index(op, "s")}}}};
 }
 
 }  // namespace
 
 OpDefinition attention_definition() {
-  return {OpKind::kAttention, "attention",  /*splits_backward=*/false, /*cheap=*/false, work,
-          streamed_traffic,   saved,        no_workspace,              no_collectives};
+  return {OpKind::kAttention,
+          "attention",
+          /*splits_backward=*/false,
+          /*cheap=*/false,
+          work,
+          streamed_traffic,
+          saved,
+          no_workspace,
+          no_collectives};
 }
 
 }  // namespace shardwise

@@ -1,7 +1,7 @@
 // cross_entropy: b s v, b s -> scalar
-// A vocabulary shard computes, for each token, the maximum, the sum of exponentials below it and the
-// target's logit (0 if another shard has it): one all-gather of these three fp32 numbers for each mesh
-// axis that shards v, in mesh order, gives every shard the whole log-sum-exp.
+// A vocabulary shard computes, for each token, the maximum, the sum of exponentials below it and
+// the target's logit (0 if another shard has it): one all-gather of these three fp32 numbers for
+// each mesh axis that shards v, in mesh order, gives every shard the whole log-sum-exp.
 #include "graph/op_table.h"
 
 namespace shardwise {
@@ -11,13 +11,14 @@ namespace {
 SavedForBackward saved(const Op& op) {
   return {.inputs = {0, 1},
           .outputs = {},
-          .statistics = {{"log_sum_exp",
-                          ElementType::kFloat32,
-                          {axis_index(op, "b"), axis_index(op, "s")}}}};
+          .statistics = {
+              {"log_sum_exp", ElementType::kFloat32, {axis_index(op, "b"), axis_index(op, "s")}}}};
 }
 
-std::vector<InternalCollective> internal_collectives(const Op& op, const AxisAssignment& assignment,
-                                                     const Mesh& mesh, Direction direction,
+std::vector<InternalCollective> internal_collectives(const Op& op,
+                                                     const AxisAssignment& assignment,
+                                                     const Mesh& mesh,
+                                                     Direction direction,
                                                      std::int64_t) {
   std::vector<InternalCollective> collectives;
   if (direction != Direction::kForward) {
@@ -41,8 +42,15 @@ std::vector<InternalCollective> internal_collectives(const Op& op, const AxisAss
 }  // namespace
 
 OpDefinition cross_entropy_definition() {
-  return {OpKind::kCrossEntropy, "cross_entropy", /*splits_backward=*/false, /*cheap=*/false,
-          no_work,               streamed_traffic, saved, no_workspace, internal_collectives};
+  return {OpKind::kCrossEntropy,
+          "cross_entropy",
+          /*splits_backward=*/false,
+          /*cheap=*/false,
+          no_work,
+          streamed_traffic,
+          saved,
+          no_workspace,
+          internal_collectives};
 }
 
 }  // namespace shardwise

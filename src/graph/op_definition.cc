@@ -9,10 +9,18 @@ namespace shardwise {
 
 const OpDefinition& definition_of(OpKind kind) {
   static const std::array<OpDefinition, kNumOpKinds> definitions = {
-      embedding_definition(),        position_embedding_definition(), linear_definition(),
-      attention_definition(),        layer_norm_definition(),         rms_norm_definition(),
-      rotary_definition(),           activation_definition(),         gated_activation_definition(),
-      add_definition(),              cross_entropy_definition(),      router_definition(),
+      embedding_definition(),
+      position_embedding_definition(),
+      linear_definition(),
+      attention_definition(),
+      layer_norm_definition(),
+      rms_norm_definition(),
+      rotary_definition(),
+      activation_definition(),
+      gated_activation_definition(),
+      add_definition(),
+      cross_entropy_definition(),
+      router_definition(),
       experts_definition(),
   };
   const OpDefinition& definition = definitions[static_cast<std::size_t>(kind)];
@@ -25,7 +33,8 @@ std::int64_t size_of(const Op& op, std::span<const std::int64_t> sizes, std::str
   return index < 0 ? 1 : sizes[static_cast<std::size_t>(index)];
 }
 
-std::int64_t operand_elements(const Operand& operand, std::span<const std::int64_t> sizes,
+std::int64_t operand_elements(const Operand& operand,
+                              std::span<const std::int64_t> sizes,
                               const std::vector<LoopAxis>& axes) {
   std::int64_t count = 1;
   for (const std::vector<int>& dim : operand.dims) {
@@ -45,12 +54,14 @@ Bytes no_workspace(const Op&, std::span<const std::int64_t>, Direction, std::int
   return Bytes(0);
 }
 
-std::vector<InternalCollective> no_collectives(const Op&, const AxisAssignment&, const Mesh&,
-                                               Direction, std::int64_t) {
+std::vector<InternalCollective> no_collectives(
+    const Op&, const AxisAssignment&, const Mesh&, Direction, std::int64_t) {
   return {};
 }
 
-Bytes streamed_traffic(const Op& op, std::span<const std::int64_t> sizes, Direction direction,
+Bytes streamed_traffic(const Op& op,
+                       std::span<const std::int64_t> sizes,
+                       Direction direction,
                        std::int64_t element) {
   std::int64_t activations = 0;
   for (const Operand& input : op.inputs) {

@@ -1,5 +1,6 @@
 // What a kind of op means beyond its axes: work, memory traffic, what backward needs, which kernels
-// talk. One file a kind: op_linear.cc, op_attention.cc, ...; the table in op_definition.cc lists them.
+// talk. One file a kind: op_linear.cc, op_attention.cc, ...; the table in op_definition.cc lists
+// them.
 #pragma once
 
 #include <cstdint>
@@ -34,8 +35,8 @@ struct SavedForBackward {
 struct InternalCollective {
   CollectiveKind kind = CollectiveKind::kAllReduce;
   int mesh_axis = 0;
-  Bytes payload{0};      // convention of CollectiveStep::payload; experts: for an even routing
-  bool routed = false;   // payload depends on routed counts at run time
+  Bytes payload{0};     // convention of CollectiveStep::payload; experts: for an even routing
+  bool routed = false;  // payload depends on routed counts at run time
 };
 
 struct OpDefinition {
@@ -49,11 +50,12 @@ struct OpDefinition {
   Bytes (*traffic)(const Op&, std::span<const std::int64_t> sizes, Direction, std::int64_t element);
   SavedForBackward (*saved)(const Op&);
   // Largest temporary memory of the kernel beyond inputs, outputs and statistics.
-  Bytes (*workspace)(const Op&, std::span<const std::int64_t> sizes, Direction,
+  Bytes (*workspace)(const Op&,
+                     std::span<const std::int64_t> sizes,
+                     Direction,
                      std::int64_t element);
-  std::vector<InternalCollective> (*internal_collectives)(const Op&, const AxisAssignment&,
-                                                          const Mesh&, Direction,
-                                                          std::int64_t element);
+  std::vector<InternalCollective> (*internal_collectives)(
+      const Op&, const AxisAssignment&, const Mesh&, Direction, std::int64_t element);
 };
 
 const OpDefinition& definition_of(OpKind kind);

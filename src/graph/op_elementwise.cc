@@ -1,5 +1,5 @@
-// rotary, activation, gated_activation, add: one result element for each input element, so every axis
-// may be sharded (but the head size that rotary turns).
+// rotary, activation, gated_activation, add: one result element for each input element, so every
+// axis may be sharded (but the head size that rotary turns).
 #include "graph/op_table.h"
 
 namespace shardwise {
@@ -20,13 +20,27 @@ SavedForBackward saved_inputs(const Op& op) {
 
 // Not cheap in the sense of selective recomputation: its input would have to be kept instead.
 OpDefinition rotary_definition() {
-  return {OpKind::kRotary,  "rotary",      /*splits_backward=*/false, /*cheap=*/false, no_work,
-          streamed_traffic, saved_nothing, no_workspace,              no_collectives};
+  return {OpKind::kRotary,
+          "rotary",
+          /*splits_backward=*/false,
+          /*cheap=*/false,
+          no_work,
+          streamed_traffic,
+          saved_nothing,
+          no_workspace,
+          no_collectives};
 }
 
 OpDefinition activation_definition() {
-  return {OpKind::kActivation, "activation", /*splits_backward=*/false, /*cheap=*/true, no_work,
-          streamed_traffic,    saved_inputs, no_workspace,              no_collectives};
+  return {OpKind::kActivation,
+          "activation",
+          /*splits_backward=*/false,
+          /*cheap=*/true,
+          no_work,
+          streamed_traffic,
+          saved_inputs,
+          no_workspace,
+          no_collectives};
 }
 
 OpDefinition gated_activation_definition() {
@@ -42,8 +56,15 @@ OpDefinition gated_activation_definition() {
 }
 
 OpDefinition add_definition() {
-  return {OpKind::kAdd,     "add",         /*splits_backward=*/false, /*cheap=*/false, no_work,
-          streamed_traffic, saved_nothing, no_workspace,              no_collectives};
+  return {OpKind::kAdd,
+          "add",
+          /*splits_backward=*/false,
+          /*cheap=*/false,
+          no_work,
+          streamed_traffic,
+          saved_nothing,
+          no_workspace,
+          no_collectives};
 }
 
 }  // namespace shardwise

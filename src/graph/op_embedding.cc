@@ -13,7 +13,9 @@ SavedForBackward saved_tokens(const Op&) {
 SavedForBackward saved_nothing(const Op&) { return {}; }
 
 // Rows are gathered: the table itself is not streamed.
-Bytes embedding_traffic(const Op& op, std::span<const std::int64_t> sizes, Direction direction,
+Bytes embedding_traffic(const Op& op,
+                        std::span<const std::int64_t> sizes,
+                        Direction direction,
                         std::int64_t element) {
   const std::int64_t rows = operand_elements(op.outputs[0], sizes, op.axes);
   constexpr std::int64_t kAccumulatorTraffic = 8;  // fp32 read and written
@@ -24,8 +26,15 @@ Bytes embedding_traffic(const Op& op, std::span<const std::int64_t> sizes, Direc
 }  // namespace
 
 OpDefinition embedding_definition() {
-  return {OpKind::kEmbedding, "embedding",  /*splits_backward=*/false, /*cheap=*/false, no_work,
-          embedding_traffic,  saved_tokens, no_workspace,              no_collectives};
+  return {OpKind::kEmbedding,
+          "embedding",
+          /*splits_backward=*/false,
+          /*cheap=*/false,
+          no_work,
+          embedding_traffic,
+          saved_tokens,
+          no_workspace,
+          no_collectives};
 }
 
 OpDefinition position_embedding_definition() {

@@ -5,7 +5,8 @@
 //   b, s    tokens are local, experts replicated: their gradients are partial
 //   f       every expert cut: input replicated, output partial (tensor parallel)
 //   e       own experts for all tokens: input replicated, output partial
-//   xb, xs  the exchange axes stand beside b (or s) AND e: tokens and experts are both sharded, tokens
+//   xb, xs  the exchange axes stand beside b (or s) AND e: tokens and experts are both sharded,
+//   tokens
 //           travel to their experts and back by all-to-all inside the kernel (expert parallel)
 #include "graph/op_table.h"
 
@@ -19,8 +20,8 @@ double ratio(const Op& op, std::span<const std::int64_t> sizes, std::string_view
          static_cast<double>(op.axes[static_cast<std::size_t>(index)].size);
 }
 
-// (token, expert) pairs this rank computes under an even routing: own tokens times k, less those for
-// experts of other ranks (e); an exchange brings as many as it takes away.
+// (token, expert) pairs this rank computes under an even routing: own tokens times k, less those
+// for experts of other ranks (e); an exchange brings as many as it takes away.
 double routed_tokens(const Op& op, std::span<const std::int64_t> sizes) {
   const auto pairs = static_cast<double>(size_of(op, sizes, "b") * size_of(op, sizes, "s") *
                                          size_of(op, sizes, "k"));
@@ -38,8 +39,11 @@ SavedForBackward experts_saved(const Op&) {
   return {.inputs = {0, 1, 2}, .outputs = {}, .statistics = {}};
 }
 
-// Sorted tokens and results [t, h], gate, up and activation [t, f]; backward holds their gradients too.
-Bytes experts_workspace(const Op& op, std::span<const std::int64_t> sizes, Direction direction,
+// Sorted tokens and results [t, h], gate, up and activation [t, f]; backward holds their gradients
+// too.
+Bytes experts_workspace(const Op& op,
+                        std::span<const std::int64_t> sizes,
+                        Direction direction,
                         std::int64_t element) {
   const auto tokens = static_cast<std::int64_t>(routed_tokens(op, sizes));
   const std::int64_t forward =
@@ -47,8 +51,10 @@ Bytes experts_workspace(const Op& op, std::span<const std::int64_t> sizes, Direc
   return Bytes(direction == Direction::kForward ? forward : 2 * forward);
 }
 
-std::vector<InternalCollective> experts_collectives(const Op& op, const AxisAssignment& assignment,
-                                                    const Mesh& mesh, Direction direction,
+std::vector<InternalCollective> experts_collectives(const Op& op,
+                                                    const AxisAssignment& assignment,
+                                                    const Mesh& mesh,
+                                                    Direction direction,
                                                     std::int64_t element) {
   std::vector<InternalCollective> collectives;
   const std::vector<std::int64_t> sizes = local_axis_sizes(op, assignment, mesh);
@@ -60,8 +66,8 @@ std::vector<InternalCollective> experts_collectives(const Op& op, const AxisAssi
         op.axes[static_cast<std::size_t>(axis)].sharding != AxisSharding::kExchange) {
       continue;
     }
-    // Forward: tokens there, results back. Backward: tokens and gradients of results there, gradients
-    // of tokens and (fp32) of routing weights back.
+    // Forward: tokens there, results back. Backward: tokens and gradients of results there,
+    // gradients of tokens and (fp32) of routing weights back.
     const int exchanges = direction == Direction::kForward ? 2 : 3;
     for (int i = 0; i < exchanges; ++i) {
       collectives.push_back({CollectiveKind::kAllToAll, m, rows, /*routed=*/true});
@@ -90,13 +96,27 @@ SavedForBackward router_saved(const Op& op) {
 }  // namespace
 
 OpDefinition router_definition() {
-  return {OpKind::kRouter,  "router",     /*splits_backward=*/false, /*cheap=*/false, router_work,
-          streamed_traffic, router_saved, no_workspace,              no_collectives};
+  return {OpKind::kRouter,
+          "router",
+          /*splits_backward=*/false,
+          /*cheap=*/false,
+          router_work,
+          streamed_traffic,
+          router_saved,
+          no_workspace,
+          no_collectives};
 }
 
 OpDefinition experts_definition() {
-  return {OpKind::kExperts, "experts",     /*splits_backward=*/false, /*cheap=*/false, experts_work,
-          streamed_traffic, experts_saved, experts_workspace,         experts_collectives};
+  return {OpKind::kExperts,
+          "experts",
+          /*splits_backward=*/false,
+          /*cheap=*/false,
+          experts_work,
+          streamed_traffic,
+          experts_saved,
+          experts_workspace,
+          experts_collectives};
 }
 
 }  // namespace shardwise

@@ -19,8 +19,15 @@ SavedForBackward saved(const Op&) { return {.inputs = {0}, .outputs = {}, .stati
 }  // namespace
 
 OpDefinition linear_definition() {
-  return {OpKind::kLinear,  "linear", /*splits_backward=*/true, /*cheap=*/false, work,
-          streamed_traffic, saved,    no_workspace,             no_collectives};
+  return {OpKind::kLinear,
+          "linear",
+          /*splits_backward=*/true,
+          /*cheap=*/false,
+          work,
+          streamed_traffic,
+          saved,
+          no_workspace,
+          no_collectives};
 }
 
 }  // namespace shardwise

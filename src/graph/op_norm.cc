@@ -32,13 +32,27 @@ SavedForBackward rms_norm_saved(const Op& op) {
 }  // namespace
 
 OpDefinition layer_norm_definition() {
-  return {OpKind::kLayerNorm, "layer_norm",     /*splits_backward=*/false, /*cheap=*/true, no_work,
-          streamed_traffic,   layer_norm_saved, no_workspace,              no_collectives};
+  return {OpKind::kLayerNorm,
+          "layer_norm",
+          /*splits_backward=*/false,
+          /*cheap=*/true,
+          no_work,
+          streamed_traffic,
+          layer_norm_saved,
+          no_workspace,
+          no_collectives};
 }
 
 OpDefinition rms_norm_definition() {
-  return {OpKind::kRmsNorm, "rms_norm",     /*splits_backward=*/false, /*cheap=*/true, no_work,
-          streamed_traffic, rms_norm_saved, no_workspace,              no_collectives};
+  return {OpKind::kRmsNorm,
+          "rms_norm",
+          /*splits_backward=*/false,
+          /*cheap=*/true,
+          no_work,
+          streamed_traffic,
+          rms_norm_saved,
+          no_workspace,
+          no_collectives};
 }
 
 }  // namespace shardwise

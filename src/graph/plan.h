@@ -24,7 +24,8 @@ enum class Precision { kFloat32, kBFloat16 };  // bf16: fp32 master weights, gra
 struct LayerPlan {
   std::vector<AxisAssignment> op_axes;  // one for each op of the layer's block
   // Layout on the stage's mesh to which the layer's boundary input is brought (never partial): the
-  // layer before converts to it, every use converts from it. Unused in the first layer of the model.
+  // layer before converts to it, every use converts from it. Unused in the first layer of the
+  // model.
   Layout input_layout{};
   StateSharding state_sharding = StateSharding::kNone;
   Recompute recompute = Recompute::kNone;
@@ -54,9 +55,9 @@ struct StagePlan {
 };
 
 struct Plan {
-  std::int64_t batch = 1;      // sequences of one step
-  std::int64_t sequence = 1;   // tokens of a sequence
-  int num_microbatches = 1;    // divides batch
+  std::int64_t batch = 1;     // sequences of one step
+  std::int64_t sequence = 1;  // tokens of a sequence
+  int num_microbatches = 1;   // divides batch
   Schedule schedule = Schedule::k1F1B;
   Precision precision = Precision::kFloat32;
   // Order of a sequence's tokens everywhere in the run. 1: natural. c > 1: 2c chunks in the order
@@ -79,16 +80,18 @@ struct LayerPlace {
 LayerPlace place_of(const Plan& plan, int layer);
 const LayerPlan& layer_plan(const Plan& plan, const LayerPlace& place);
 
-// Layout in which a parameter is held on its stage's mesh and that of its gradient before reduction.
-// Mesh axes over which its state may be shared out and its gradient must be reduced: those where
-// `gradient` is partial.
+// Layout in which a parameter is held on its stage's mesh and that of its gradient before
+// reduction. Mesh axes over which its state may be shared out and its gradient must be reduced:
+// those where `gradient` is partial.
 struct ParameterPlacement {
   Layout layout;
   Layout gradient;
   int reduction_degree = 1;  // product of the mesh axes where `gradient` is partial
 };
-ParameterPlacement parameter_placement(const Op& op, const Operand& parameter,
-                                       const AxisAssignment& assignment, const Mesh& mesh);
+ParameterPlacement parameter_placement(const Op& op,
+                                       const Operand& parameter,
+                                       const AxisAssignment& assignment,
+                                       const Mesh& mesh);
 
 // Everything that is wrong with the plan for this graph (which must have plan.microbatch() and
 // plan.sequence), as sentences that name stage, layer and op; empty if valid. Checks layer coverage
