@@ -34,23 +34,31 @@ struct GroupPlacement {
 
 // Placement of the groups along the mesh axes in `axes` (bit m = mesh axis m) of a stage; the worst
 // group of the stage (highest level, fewest ranks per node).
-GroupPlacement placement_of(const Cluster& cluster, const std::vector<int>& devices,
-                            const Mesh& mesh, unsigned axes);
+GroupPlacement placement_of(const Cluster& cluster,
+                            const std::vector<int>& devices,
+                            const Mesh& mesh,
+                            unsigned axes);
 
 class CostTable {
  public:
   virtual ~CostTable() = default;
 
   // One execution of an op's kernel on local sizes of its loop axes (padding included).
-  virtual Estimate op_time(const Op& op, std::span<const std::int64_t> sizes, Direction direction,
-                           Precision precision, int device_type) const = 0;
+  virtual Estimate op_time(const Op& op,
+                           std::span<const std::int64_t> sizes,
+                           Direction direction,
+                           Precision precision,
+                           int device_type) const = 0;
   // A collective with `payload` by the convention of graph/layout.h (collective_payload).
-  virtual Estimate collective_time(CollectiveKind kind, Bytes payload, Precision precision,
+  virtual Estimate collective_time(CollectiveKind kind,
+                                   Bytes payload,
+                                   Precision precision,
                                    const GroupPlacement& placement) const = 0;
   // Point-to-point message across `level`; `concurrent` such messages share a node's link.
   virtual Estimate transfer_time(Bytes size, int level, int concurrent) const = 0;
   // AdamW on `elements` values, global norm and clipping included.
-  virtual Estimate optimizer_time(std::int64_t elements, Precision precision,
+  virtual Estimate optimizer_time(std::int64_t elements,
+                                  Precision precision,
                                   int device_type) const = 0;
   // gradient += gradient of a value of `size` bytes, and other elementwise passes that are no op.
   virtual Estimate accumulate_time(Bytes size, int device_type) const = 0;
