@@ -29,5 +29,7 @@ if(MpiWheel_FOUND AND NOT TARGET MPI::wheel)
   target_include_directories(MPI::wheel SYSTEM INTERFACE ${MPI_WHEEL_INCLUDE_DIR})
   target_link_libraries(MPI::wheel INTERFACE ${MPI_WHEEL_LIBRARY})
   # MPI's C++ bindings are gone from the standard; keep Open MPI's header from looking for them.
-  target_compile_definitions(MPI::wheel INTERFACE OMPI_SKIP_MPICXX=1)
+  # SHARDWISE_MPIRUN is the launcher that belongs to the library.
+  target_compile_definitions(MPI::wheel INTERFACE OMPI_SKIP_MPICXX=1
+                                                  SHARDWISE_MPIRUN="${MPIRUN_PROGRAM}")
 endif()
