@@ -1,0 +1,27 @@
+// Measures what the plans of a model can need on this machine, all ranks busy at once as in
+// training.
+#pragma once
+
+#include <functional>
+#include <string>
+
+#include "cost/measured_table.h"
+#include "cost/required_measurements.h"
+#include "runtime/communicator.h"
+
+namespace shardwise {
+
+struct ProfileRequest {
+  RequiredMeasurements required;
+  Precision precision = Precision::kFloat32;
+  Seconds budget{50};  // about what measuring may take; every row is measured at least 3 times
+  // (done, all, what is measured now); called on rank 0.
+  std::function<void(int, int, const std::string&)> progress;
+};
+
+// Called by all ranks of the job; the same table on every rank. A row holds the median over
+// repetitions of each rank, averaged over ranks; `spread` is half the interquartile range over the
+// median. Throws RuntimeFailure if a rank is lost.
+MeasuredTable measure_table(const ProfileRequest& request, Communicator& communicator);
+
+}  // namespace shardwise
