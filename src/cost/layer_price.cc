@@ -1,0 +1,353 @@
+// Price of one layer: the steps of its body, then what its parameters cost.
+#include <algorithm>
+#include <map>
+#include <tuple>
+
+#include "core/errors.h"
+#include "cost/stage_prices.h"
+#include "graph/op_definition.h"
+
+namespace shardwise::internal {
+
+namespace {
+
+std::size_t at(int index) { return static_cast<std::size_t>(index); }
+std::size_t at(CollectiveKind kind) { return static_cast<std::size_t>(kind); }
+
+constexpr std::int64_t kFloatBytes = 4;
+
+// Parameters of an op that share one collective: the same mesh axes to reduce over and the same
+// sharding of state.
+struct ReductionGroup {
+  unsigned axes = 0;  // bit m: the gradient is partial on mesh axis m
+  std::int64_t ranks = 1;
+  StateSharding sharding = StateSharding::kNone;
+  bool is_gathered_for_use = false;
+  std::int64_t padded_elements = 0;   // sum of ranks * chunk, whoever reduces
+  std::int64_t updated_elements = 0;  // the same over parameters that are updated here
+  std::int64_t reduced_elements = 0;  // the same over parameters that are reduced here
+};
+
+class LayerPricer {
+ public:
+  LayerPricer(const Block& block,
+              const LayerPlan& plan,
+              const Layout& output_layout,
+              Precision precision,
+              const Surroundings& surroundings,
+              const std::vector<ParameterRole>& roles,
+              const CostTable& costs)
+      : block_(block),
+        plan_(plan),
+        precision_(precision),
+        around_(surroundings),
+        roles_(roles),
+        costs_(costs),
+        body_(make_layer_body(block, plan, surroundings.mesh, output_layout, precision)),
+        backward_of_op_(block.ops.size()) {}
+
+  LayerPrice price() {
+    for (const LayerStep& step : body_.forward) {
+      add_step(step, price_.forward, price_.forward_collectives);
+    }
+    for (const LayerStep& step : body_.recompute) {
+      add_step(step, price_.recompute, price_.backward_collectives);
+    }
+    for (const LayerStep& step : body_.backward) {
+      const Picoseconds before = price_.backward;
+      add_step(step, price_.backward, price_.backward_collectives);
+      if (step.kind == LayerStep::Kind::kOp) {
+        backward_of_op_[at(step.op)] += price_.backward - before;
+      }
+    }
+    Bytes largest_op_state{0};
+    for (int o = 0; o < static_cast<int>(block_.ops.size()); ++o) {
+      largest_op_state = std::max(largest_op_state, add_parameters(o));
+    }
+    price_.transient = transient_bytes(body_) + largest_op_state;
+    add_saved_values();
+    return price_;
+  }
+
+ private:
+  std::int64_t compute_bytes() const { return element_bytes(ElementType::kCompute, precision_); }
+
+  Picoseconds rounded(const Estimate& estimate) {
+    price_.extrapolated |= estimate.extrapolated;
+    return to_picoseconds(estimate.time);
+  }
+
+  // The slowest device of the stage decides.
+  Picoseconds kernel_time(const Op& op,
+                          const std::vector<std::int64_t>& sizes,
+                          Direction direction) {
+    Picoseconds slowest{0};
+    for (const int type : around_.device_types) {
+      slowest = std::max(slowest, rounded(costs_.op_time(op, sizes, direction, precision_, type)));
+    }
+    return slowest;
+  }
+
+  Picoseconds collective(CollectiveKind kind, Bytes payload, unsigned axes, Precision precision) {
+    return payload.count == 0 ? Picoseconds(0)
+                              : rounded(costs_.collective_time(
+                                    kind, payload, precision, around_.placements[axes]));
+  }
+
+  Picoseconds microbatch_collective(CollectiveKind kind,
+                                    Bytes payload,
+                                    unsigned axes,
+                                    Precision precision) {
+    price_.microbatch_payload[at(kind)] += payload.count;
+    return collective(kind, payload, axes, precision);
+  }
+
+  Picoseconds step_collective(CollectiveKind kind,
+                              Bytes payload,
+                              unsigned axes,
+                              Precision precision) {
+    price_.step_payload[at(kind)] += payload.count;
+    return collective(kind, payload, axes, precision);
+  }
+
+  void add_step(const LayerStep& step, Picoseconds& kernels, Picoseconds& collectives) {
+    switch (step.kind) {
+      case LayerStep::Kind::kOp:
+        add_kernel(step, kernels, collectives);
+        return;
+      case LayerStep::Kind::kCollective: {
+        const CollectiveStep& what = step.collective;
+        if (what.kind == CollectiveKind::kSlice) {
+          return;
+        }
+        const Value& value = body_.values[at(step.reads[0])];
+        const Bytes payload =
+            collective_payload(what, around_.mesh, element_bytes(value.type, precision_));
+        const Precision sent =
+            value.type == ElementType::kCompute ? precision_ : Precision::kFloat32;
+        collectives += microbatch_collective(what.kind, payload, 1U << what.mesh_axis, sent);
+        return;
+      }
+      case LayerStep::Kind::kAccumulate: {
+        Picoseconds slowest{0};
+        for (const int type : around_.device_types) {
+          slowest = std::max(
+              slowest,
+              rounded(costs_.accumulate_time(body_.values[at(step.writes[0])].bytes, type)));
+        }
+        kernels += slowest;
+        return;
+      }
+    }
+  }
+
+  void add_kernel(const LayerStep& step, Picoseconds& kernels, Picoseconds& collectives) {
+    const Op& op = block_.ops[at(step.op)];
+    const AxisAssignment& assignment = plan_.op_axes[at(step.op)];
+    kernels += kernel_time(op, local_axis_sizes(op, assignment, around_.mesh), step.direction);
+    for (const InternalCollective& internal : definition_of(op.kind).internal_collectives(
+             op, assignment, around_.mesh, step.direction, compute_bytes())) {
+      // The loss talks in fp32; what the others send is only moved.
+      collectives += microbatch_collective(
+          internal.kind, internal.payload, 1U << internal.mesh_axis, Precision::kFloat32);
+      if (internal.routed) {
+        price_.routed_payload += internal.payload.count;
+      }
+    }
+  }
+
+  TieRole role_of(int op, int index) const {
+    for (const ParameterRole& role : roles_) {
+      if (role.op == op && role.index == index) {
+        return role.role;
+      }
+    }
+    return TieRole::kNone;
+  }
+
+  StateSharding sharding_of(TieRole role) const {
+    switch (role) {
+      case TieRole::kExchangedAlias:
+        return StateSharding::kNone;
+      case TieRole::kExchangedOwner:
+        return std::min(plan_.state_sharding, StateSharding::kGradients);
+      case TieRole::kNone:
+      case TieRole::kSharedAlias:
+        return plan_.state_sharding;
+    }
+    return plan_.state_sharding;
+  }
+
+  // Memory, update and collectives of op `o`'s parameters. Returns what its kernels need of them
+  // for the moment: gathered weights and whole gradients.
+  Bytes add_parameters(int o) {
+    const Op& op = block_.ops[at(o)];
+    std::map<std::pair<unsigned, StateSharding>, ReductionGroup> groups;
+    Bytes momentary{0};
+    std::int64_t updated = 0;
+    for (int i = 0; i < static_cast<int>(op.parameters.size()); ++i) {
+      const Operand& operand = op.parameters[at(i)];
+      const ParameterPlacement placement =
+          parameter_placement(op, operand, plan_.op_axes[at(o)], around_.mesh);
+      const std::int64_t elements = element_count(
+          local_shape(block_.tensors[at(operand.tensor)].shape, placement.layout, around_.mesh));
+      const std::int64_t ranks = placement.reduction_degree;
+      const std::int64_t chunk = (elements + ranks - 1) / ranks;
+      const TieRole role = role_of(o, i);
+      const StateSharding sharding = sharding_of(role);
+      const bool has_state = role != TieRole::kSharedAlias && role != TieRole::kExchangedAlias;
+      if (role != TieRole::kSharedAlias) {
+        add_parameter_memory(elements, chunk, sharding, has_state);
+      }
+      updated += !has_state ? 0 : sharding >= StateSharding::kOptimizer ? chunk : elements;
+      if (sharding >= StateSharding::kGradients && ranks > 1) {
+        momentary += Bytes(elements * kFloatBytes);
+        momentary += Bytes(sharding == StateSharding::kParameters ? elements * compute_bytes() : 0);
+      }
+      if (ranks == 1) {
+        continue;
+      }
+      unsigned axes = 0;
+      for (int m = 0; m < kMeshAxes; ++m) {
+        axes |= placement.gradient[at(m)].kind == AxisLayout::Kind::kPartial ? 1U << m : 0U;
+      }
+      ReductionGroup& group = groups[{axes, sharding}];
+      group.axes = axes;
+      group.ranks = ranks;
+      group.sharding = sharding;
+      group.padded_elements += ranks * chunk;
+      group.updated_elements += has_state ? ranks * chunk : 0;
+      const bool owner_reduces =
+          role == TieRole::kSharedAlias && sharding <= StateSharding::kOptimizer;
+      group.reduced_elements += owner_reduces ? 0 : ranks * chunk;
+    }
+    add_update(updated);
+    add_collectives(o, groups);
+    return momentary;
+  }
+
+  void add_parameter_memory(std::int64_t elements,
+                            std::int64_t chunk,
+                            StateSharding sharding,
+                            bool has_state) {
+    const auto share = [&](StateSharding from) { return sharding >= from ? chunk : elements; };
+    price_.weights += Bytes(share(StateSharding::kParameters) * compute_bytes());
+    price_.gradients += Bytes(share(StateSharding::kGradients) * kFloatBytes);
+    // Two moments, and the fp32 master copy of 2-byte weights.
+    const std::int64_t numbers = precision_ == Precision::kBFloat16 ? 3 : 2;
+    price_.optimizer_state +=
+        Bytes(has_state ? share(StateSharding::kOptimizer) * numbers * kFloatBytes : 0);
+  }
+
+  void add_update(std::int64_t elements) {
+    if (elements == 0) {
+      return;
+    }
+    Picoseconds slowest{0};
+    for (const int type : around_.device_types) {
+      slowest = std::max(slowest, rounded(costs_.optimizer_time(elements, precision_, type)));
+    }
+    price_.optimizer += slowest;
+  }
+
+  // Reductions hide behind a share phi of the op's own backward; what is left shows.
+  void add_collectives(int o,
+                       const std::map<std::pair<unsigned, StateSharding>, ReductionGroup>& groups) {
+    Picoseconds per_step{0};
+    Picoseconds per_microbatch{0};
+    for (const auto& [key, group] : groups) {
+      const Bytes gradient(group.reduced_elements * kFloatBytes);
+      switch (group.sharding) {
+        case StateSharding::kNone:
+          per_step += step_collective(
+              CollectiveKind::kAllReduce, 2 * gradient, group.axes, Precision::kFloat32);
+          break;
+        case StateSharding::kOptimizer:
+          per_step += step_collective(
+              CollectiveKind::kReduceScatter, gradient, group.axes, Precision::kFloat32);
+          break;
+        case StateSharding::kGradients:
+        case StateSharding::kParameters:
+          per_microbatch += microbatch_collective(
+              CollectiveKind::kReduceScatter, gradient, group.axes, Precision::kFloat32);
+          break;
+      }
+      add_gathers(group);
+    }
+    double phi = 1;
+    for (const int type : around_.device_types) {
+      phi = std::min(phi, costs_.overlap_fraction(type));
+    }
+    const Picoseconds hidden(
+        static_cast<std::int64_t>(phi * static_cast<double>(backward_of_op_[at(o)].count)));
+    const Picoseconds none{0};
+    // An op has one of both, but for a tied parameter beside others: then both may hide.
+    price_.exposed_reduction += std::max(none, per_step - hidden);
+    price_.backward_state += std::max(none, per_microbatch - hidden);
+  }
+
+  void add_gathers(const ReductionGroup& group) {
+    if (group.sharding == StateSharding::kParameters) {
+      const Bytes weights(group.padded_elements * compute_bytes());
+      price_.forward_gather +=
+          microbatch_collective(CollectiveKind::kAllGather, weights, group.axes, precision_);
+      price_.backward_state +=
+          microbatch_collective(CollectiveKind::kAllGather, weights, group.axes, precision_);
+    } else if (group.sharding != StateSharding::kNone) {
+      const Bytes weights(group.updated_elements * compute_bytes());
+      price_.parameter_gather +=
+          step_collective(CollectiveKind::kAllGather, weights, group.axes, precision_);
+    }
+  }
+
+  void add_saved_values() {
+    price_.saved = body_.saved_bytes();
+    const auto is_saved = [&](ValueId value) {
+      return value >= 0 &&
+             std::find(body_.saved.begin(), body_.saved.end(), value) != body_.saved.end();
+    };
+    price_.saves_input = is_saved(body_.input);
+    price_.saves_output = is_saved(body_.output);
+    price_.input = body_.input >= 0 ? body_.values[at(body_.input)].bytes : Bytes(0);
+    price_.output = body_.output >= 0 ? body_.values[at(body_.output)].bytes : Bytes(0);
+  }
+
+  const Block& block_;
+  const LayerPlan& plan_;
+  const Precision precision_;
+  const Surroundings& around_;
+  const std::vector<ParameterRole>& roles_;
+  const CostTable& costs_;
+  const LayerBody body_;
+  std::vector<Picoseconds> backward_of_op_;
+  LayerPrice price_;
+};
+
+}  // namespace
+
+Surroundings surroundings_of(const Cluster& cluster, const StagePlan& stage) {
+  Surroundings around;
+  around.mesh = stage.mesh;
+  for (const int device : stage.devices) {
+    around.device_types.push_back(cluster.type_of(device));
+  }
+  std::sort(around.device_types.begin(), around.device_types.end());
+  around.device_types.erase(std::unique(around.device_types.begin(), around.device_types.end()),
+                            around.device_types.end());
+  for (unsigned axes = 0; axes < around.placements.size(); ++axes) {
+    around.placements[axes] = placement_of(cluster, stage.devices, stage.mesh, axes);
+  }
+  return around;
+}
+
+LayerPrice price_layer(const Block& block,
+                       const LayerPlan& plan,
+                       const Layout& output_layout,
+                       Precision precision,
+                       const Surroundings& surroundings,
+                       const std::vector<ParameterRole>& roles,
+                       const CostTable& costs) {
+  return LayerPricer(block, plan, output_layout, precision, surroundings, roles, costs).price();
+}
+
+}  // namespace shardwise::internal

@@ -1,0 +1,90 @@
+// The parts that evaluate() adds up: the price of one layer in one plan, and of moving a tensor
+// between devices. Internal to cost.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "cost/cost_table.h"
+#include "graph/layer_body.h"
+#include "graph/redistribution.h"
+
+namespace shardwise::internal {
+
+inline constexpr int kNumCollectiveKinds = 5;
+using BytesByKind = std::array<std::int64_t, kNumCollectiveKinds>;
+
+// What prices depend on besides the layer: equal surroundings, equal prices.
+struct Surroundings {
+  Mesh mesh;
+  std::vector<int> device_types;  // of the stage's devices, distinct, ascending
+  std::array<GroupPlacement, 1U << kMeshAxes> placements;  // by set of mesh axes
+
+  auto operator<=>(const Surroundings&) const = default;
+};
+Surroundings surroundings_of(const Cluster& cluster, const StagePlan& stage);
+
+// How a parameter takes part in a tie (graph/tied.h).
+enum class TieRole : std::uint8_t {
+  kNone,
+  kSharedAlias,     // holds nothing of its own, reduces only where every op does
+  kExchangedOwner,  // never gathers for use
+  kExchangedAlias,  // whole weights and gradient, no optimizer state
+};
+struct ParameterRole {
+  int op = 0;
+  int index = 0;
+  TieRole role = TieRole::kNone;
+};
+
+// One layer: times and payloads of one micro-batch and of one step, memory on one device.
+struct LayerPrice {
+  Picoseconds forward{0};
+  Picoseconds recompute{0};
+  Picoseconds backward{0};
+  Picoseconds forward_collectives{0};
+  Picoseconds backward_collectives{0};  // recomputation's included
+  Picoseconds forward_gather{0};
+  Picoseconds backward_state{0};  // gather, exposed reduce-scatter
+  Picoseconds exposed_reduction{0};
+  Picoseconds optimizer{0};
+  Picoseconds parameter_gather{0};
+
+  Bytes weights{0};
+  Bytes gradients{0};
+  Bytes optimizer_state{0};
+  Bytes saved{0};
+  bool saves_input = false;
+  bool saves_output = false;
+  Bytes transient{0};
+  Bytes input{0};
+  Bytes output{0};
+
+  BytesByKind microbatch_payload{};
+  BytesByKind step_payload{};
+  std::int64_t routed_payload = 0;  // part of microbatch_payload
+  bool extrapolated = false;
+};
+LayerPrice price_layer(const Block& block,
+                       const LayerPlan& plan,
+                       const Layout& output_layout,
+                       Precision precision,
+                       const Surroundings& surroundings,
+                       const std::vector<ParameterRole>& roles,
+                       const CostTable& costs);
+
+// Messages that run at once: the device with most bytes to send or to receive decides.
+struct TransferPrice {
+  Picoseconds time{0};
+  std::vector<std::int64_t> sent;  // by index in the sender's devices
+  bool extrapolated = false;
+};
+TransferPrice price_messages(const std::vector<RedistributionMessage>& messages,
+                             const std::vector<int>& senders,
+                             std::int64_t element_bytes,
+                             const Cluster& cluster,
+                             const CostTable& costs);
+
+}  // namespace shardwise::internal
