@@ -14,7 +14,11 @@ set(CMAKE_CXX_FLAGS_DEBUG "-O1 -g1 -fno-omit-frame-pointer")
 
 # Own code only: every third-party include directory is a system one.
 add_library(shardwise_warnings INTERFACE)
-target_compile_options(shardwise_warnings INTERFACE -Wall -Wextra -Wconversion -Wshadow -Werror)
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+  target_compile_options(shardwise_warnings INTERFACE -Wall -Wextra -Wconversion -Wshadow -Werror)
+else()
+  target_compile_options(shardwise_warnings INTERFACE -Wall -Wextra -Wshadow)
+endif()
 
 if(SHARDWISE_SANITIZE)
   add_compile_options(-fsanitize=${SHARDWISE_SANITIZE} -fno-sanitize-recover=all)
@@ -26,6 +30,10 @@ if(SHARDWISE_SANITIZE)
       shardwise_warnings INTERFACE -Wno-maybe-uninitialized -Wno-tsan -Wno-restrict
                                    -Wno-stringop-overflow -Wno-array-bounds)
   endif()
+endif()
+
+if(SHARDWISE_FUZZ)
+  add_compile_options(-fsanitize=fuzzer-no-link)
 endif()
 
 find_program(CCACHE_PROGRAM ccache)
