@@ -5,6 +5,7 @@
 #include <string>
 
 #include "cost/cost_table.h"
+#include "cost/op_key.h"
 
 namespace shardwise {
 
