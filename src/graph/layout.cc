@@ -33,9 +33,10 @@ bool share_dimension(const std::vector<Operand>& operands, int a, int b) {
 }
 
 // Whether assigning a mesh axis to `assigned` shards loop axis `axis`: the same axis, or for an
-// exchange axis those that it stands beside.
+// exchange axis the ordinary ones that it stands beside.
 bool shards(const Op& op, int assigned, int axis) {
   return assigned == axis || (op.axes[at(assigned)].sharding == AxisSharding::kExchange &&
+                              op.axes[at(axis)].sharding != AxisSharding::kExchange &&
                               (share_dimension(op.inputs, assigned, axis) ||
                                share_dimension(op.parameters, assigned, axis)));
 }
