@@ -41,7 +41,7 @@ def main():
     options = ["--dry-run", "--Werror", "-ferror-limit=1"] if is_check else ["-i"]
     status = subprocess.run([formatter, *options, *files], cwd=ROOT).returncode
     if is_check:
-        print(f"format: {len(files)} files " + ("need `make format`" if status else "are formatted"))
+        print("format: run `make format`" if status else f"format: {len(files)} files are formatted")
     return status
 
 
