@@ -42,7 +42,7 @@ struct RequiredMeasurements {
   std::int64_t largest_update = 0;
   Bytes smallest_accumulation{0};
   Bytes largest_accumulation{0};
-  std::vector<int> rank_counts;  // of step_overhead: the ranks of a run
+  std::vector<int> rank_counts;  // of step_overhead: one rank and all of them
 };
 
 // All meshes of up to `ranks` devices (`free_axes` free mesh axes beside data), all valid
