@@ -138,6 +138,9 @@ double parse_quantity(const QuantityKind& kind, const std::string& text, const s
   }
   for (const UnitName& known : kind.units) {
     if (known.name == unit) {
+      if (!std::isfinite(value * known.factor)) {
+        reject(kind, text, where, "; that is too large");
+      }
       return value * known.factor;
     }
   }

@@ -121,6 +121,7 @@ TEST(ParseQuantity, RefusesWhatIsNotAFiniteNonNegativeNumber) {
   EXPECT_THAT(refusal(parse_duration, ""), testing::HasSubstr("got \"\""));
   EXPECT_THAT(refusal(parse_duration, "inf s"), testing::HasSubstr("got \"inf s\""));
   EXPECT_THAT(refusal(parse_duration, "nan s"), testing::HasSubstr("got \"nan s\""));
+  EXPECT_THAT(refusal(parse_bandwidth, "1e300 TB/s"), testing::EndsWith("that is too large"));
 }
 
 }  // namespace
