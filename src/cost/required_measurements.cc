@@ -348,10 +348,14 @@ RequiredMeasurements required_measurements(const std::function<Graph(std::int64_
   required.collectives =
       required_collectives(meshes, sequence, elements, batch, precision, cluster, ranks);
   required.transfers = required_transfers(one_sequence, sequence, batch, cluster, ranks);
-  required.smallest_update = divide_up(elements.smallest, ranks);
-  required.largest_update = elements.largest;
-  required.smallest_accumulation = Bytes(divide_up(sequence.accumulated.smallest, ranks));
-  required.largest_accumulation = Bytes(sequence.accumulated.largest * batch);
+  if (!elements.empty()) {
+    required.smallest_update = divide_up(elements.smallest, ranks);
+    required.largest_update = elements.largest;
+  }
+  if (!sequence.accumulated.empty()) {
+    required.smallest_accumulation = Bytes(divide_up(sequence.accumulated.smallest, ranks));
+    required.largest_accumulation = Bytes(sequence.accumulated.largest * batch);
+  }
   required.rank_counts = ranks == 1 ? std::vector{1} : std::vector{1, ranks};
   return required;
 }
