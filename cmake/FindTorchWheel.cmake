@@ -31,6 +31,8 @@ if(TorchWheel_FOUND AND NOT TARGET Torch::torch)
   target_include_directories(Torch::torch SYSTEM INTERFACE
                              ${TORCH_INCLUDE_DIR} ${TORCH_INCLUDE_DIR}/torch/csrc/api/include)
   target_link_libraries(Torch::torch INTERFACE ${TORCH_torch_cpu_LIBRARY} ${TORCH_c10_LIBRARY})
+  # The wheel's headers bring their own {fmt}, which hides the system's and has no library.
+  target_compile_definitions(Torch::torch INTERFACE FMT_HEADER_ONLY=1)
   if(TORCH_torch_cuda_LIBRARY)
     set(TorchWheel_CUDA ON)
     # Its kernels register themselves when it is loaded; no symbol of ours refers to it.

@@ -1,5 +1,5 @@
-// Ranks that talk: groups, collectives, messages. One interface over MPI, over threads of one process
-// (tests, race detector) and, when built with it, NCCL.
+// Ranks that talk: groups, collectives, messages. One interface over MPI, over threads of one
+// process (tests, race detector) and, when built with it, NCCL.
 #pragma once
 
 #include <cstdint>
@@ -21,13 +21,14 @@ class Message {
   virtual ~Message() = default;
 };
 
-// Ordered subset of the ranks. Collectives on one group are called by its members in the same order;
-// a group used by the communication thread must not be used by another thread at the same time
-// (make_group twice for that).
+// Ordered subset of the ranks. Collectives on one group are called by its members in the same
+// order; a group used by the communication thread must not be used by another thread at the same
+// time (make_group twice for that).
 //
-// Reductions add in fp32 (float64 for float64) in rank order 0, 1, 2, ...: equal bits on every rank and
-// in every run. Buffers are contiguous; `count` is in elements. Every call ends with RuntimeFailure
-// (rank, operation, peers, elapsed) when a member is dead, or has not come within the deadline.
+// Reductions add in fp32 (float64 for float64) in rank order 0, 1, 2, ...: equal bits on every rank
+// and in every run. Buffers are contiguous; `count` is in elements. Every call ends with
+// RuntimeFailure (rank, operation, peers, elapsed) when a member is dead, or has not come within
+// the deadline.
 class CommunicationGroup {
  public:
   virtual ~CommunicationGroup() = default;
@@ -37,15 +38,19 @@ class CommunicationGroup {
   // receive[i * count ...] = member i's send. receive holds size() * count.
   virtual void all_gather(const void* send, void* receive, std::int64_t count, WireType type) = 0;
   // receive = sum over members of their send[index() * count ...]. send holds size() * count.
-  virtual void reduce_scatter(const void* send, void* receive, std::int64_t count,
+  virtual void reduce_scatter(const void* send,
+                              void* receive,
+                              std::int64_t count,
                               WireType type) = 0;
   // data = sum over members. Done as reduce-scatter + all-gather of ceil(count / size()) each.
   virtual void all_reduce(void* data, std::int64_t count, WireType type) = 0;
   // Block j of send goes to member j; block i of receive comes from member i; `count` per block.
   virtual void all_to_all(const void* send, void* receive, std::int64_t count, WireType type) = 0;
   // The same with own counts per member (elements); blocks are packed in member order.
-  virtual void all_to_all_variable(const void* send, std::span<const std::int64_t> send_counts,
-                                   void* receive, std::span<const std::int64_t> receive_counts,
+  virtual void all_to_all_variable(const void* send,
+                                   std::span<const std::int64_t> send_counts,
+                                   void* receive,
+                                   std::span<const std::int64_t> receive_counts,
                                    WireType type) = 0;
   // Control traffic, left out of payload accounts: equal results on all members.
   virtual void control_sum(std::span<double> values) = 0;
@@ -71,15 +76,19 @@ class Communicator {
   virtual int rank() const = 0;
   virtual int size() const = 0;
 
-  // Called by all ranks of the job in the same order with the same ranks (also by those that are not
-  // in it, which get nullptr).
+  // Called by all ranks of the job in the same order with the same ranks (also by those that are
+  // not in it, which get nullptr).
   virtual std::unique_ptr<CommunicationGroup> make_group(const std::vector<int>& ranks) = 0;
 
-  // Buffers stay untouched until wait(). Rendezvous semantics may apply: never wait for a send before
-  // the receiver can have posted.
-  virtual std::unique_ptr<Message> post_send(const void* data, std::int64_t bytes, int to,
+  // Buffers stay untouched until wait(). Rendezvous semantics may apply: never wait for a send
+  // before the receiver can have posted.
+  virtual std::unique_ptr<Message> post_send(const void* data,
+                                             std::int64_t bytes,
+                                             int to,
                                              int tag) = 0;
-  virtual std::unique_ptr<Message> post_receive(void* data, std::int64_t bytes, int from,
+  virtual std::unique_ptr<Message> post_receive(void* data,
+                                                std::int64_t bytes,
+                                                int from,
                                                 int tag) = 0;
   virtual void wait(Message& message) = 0;
 
