@@ -47,8 +47,13 @@ install_debian_packages() {
   local root=()
   if [ "$(id -u)" != 0 ]; then
     if ! sudo -n true 2> /dev/null; then
+      local needed=()
+      for name in "${missing[@]}"; do
+        if [[ $name == *\? ]]; then say "left out, not installed: ${name%\?}"; else needed+=("$name"); fi
+      done
+      if [ ${#needed[@]} = 0 ]; then return; fi
       say "missing Debian packages, and no right to install them. Run:"
-      say "  sudo apt-get update && sudo apt-get install -y --no-install-recommends ${missing[*]%\?}"
+      say "  sudo apt-get update && sudo apt-get install -y --no-install-recommends ${needed[*]}"
       say "then run again"
       exit 2
     fi
