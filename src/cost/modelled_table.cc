@@ -21,7 +21,7 @@ constexpr double kMatrixCeiling = 0.83;
 // CUTLASS's usual k extent times two stages.
 constexpr double kSumStart = 128;
 // Results are computed in tiles; parts of tiles cost as much as whole ones.
-constexpr std::int64_t kTile = 128;
+constexpr std::int64_t kTile = 64;
 // Flash attention reaches 50-73 % of the data sheet on A100 (Dao, FlashAttention-2, abstract).
 constexpr double kAttentionCeiling = 0.5;
 // Streams reach this share of the data sheet's memory bandwidth: 0.85 (reference of this project:
