@@ -52,7 +52,7 @@ lint: setup-dev
 sanitize: setup-dev
 	@$(PYTHON) scripts/configure.py debug tsan
 	cmake --build build/debug -j $(JOBS)
-	@$(PYTHON) scripts/run_tests.py build/debug:unit
+	@$(PYTHON) scripts/run_tests.py --only '_test$$|_fuzz$$|^tests_' build/debug:unit
 	cmake --build build/tsan -j $(JOBS)
 	@$(PYTHON) scripts/run_tests.py --only '^(runtime|simulate|planner)_test$$|^tests_runtime$$' build/tsan:unit
 
