@@ -94,8 +94,8 @@ def main():
     plans = {"chosen": chosen}
     if ranks > 1:
         for name, layout in {
-            "pure data": f"dp={ranks}",
-            "pure tensor": f"tp={ranks}",
+            "pure data": f"dp={ranks} micro={sw.DEMO_BATCH // ranks}",
+            "pure tensor": f"tp={ranks} micro={sw.DEMO_BATCH}",
             "pure pipeline": f"pp={ranks} micro=2",
         }.items():
             path = out / (name.replace(" ", "_") + ".json")
