@@ -55,8 +55,17 @@ TransferPrice price_messages(const std::vector<RedistributionMessage>& messages,
     }
   }
   if (busiest > 0) {
-    const int concurrent =
-        std::max(busy_devices_of_a_node(cluster, sent), busy_devices_of_a_node(cluster, received));
+    // Several receivers of one sender wait for each other, and the other way round; a device that
+    // sends and receives belongs to one pair at a time.
+    std::set<int> involved;
+    for (const auto* side : {&sent, &received}) {
+      for (const auto& [device, bytes] : *side) {
+        involved.insert(device);
+      }
+    }
+    const int pairs = (static_cast<int>(involved.size()) + 1) / 2;
+    const int concurrent = std::min(
+        {busy_devices_of_a_node(cluster, sent), busy_devices_of_a_node(cluster, received), pairs});
     const Estimate estimate = costs.transfer_time(Bytes(busiest), level, concurrent);
     price.time = to_picoseconds(estimate.time);
     price.extrapolated = estimate.extrapolated;
