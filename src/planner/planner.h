@@ -3,33 +3,30 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "cost/cost_table.h"
 #include "cost/evaluate.h"
+#include "planner/uniform_layout.h"
 
 namespace shardwise {
 
 enum class StopReason { kOptimal, kFeasible, kInfeasible, kLimitReached };
 std::string to_string(StopReason reason);
 
-// Builds the graph of one micro-batch of the model for any micro-batch size (sequences).
-using GraphBuilder = std::function<Graph(std::int64_t microbatch)>;
-
 struct PlanRequest {
   GraphBuilder graph;
   std::int64_t batch = 1;
   std::int64_t sequence = 1;
   Precision precision = Precision::kFloat32;
-  int free_axes = 2;                     // 1: the narrower named space
-  std::vector<Schedule> schedules;       // empty: all
-  std::vector<int> microbatch_counts;    // empty: all divisors of the batch
-  double gap = 0;                        // stop when proved within this relative gap
+  int free_axes = 2;                   // 1: the narrower named space
+  std::vector<Schedule> schedules;     // empty: all
+  std::vector<int> microbatch_counts;  // empty: all divisors of the batch
+  double gap = 0;                      // stop when proved within this relative gap
   Seconds time_limit{1e9};
-  int threads = 0;                       // 0: hardware; the result does not depend on it
+  int threads = 0;  // 0: hardware; the result does not depend on it
 };
 
 // Best plan of a family, for the runner-up table: "data", "tensor", "pipeline", ...
@@ -42,10 +39,10 @@ struct RunnerUp {
 // Why nothing fits: the smallest requirement found.
 struct Infeasibility {
   int device = 0;
-  StageMemory memory;        // of the plan that comes nearest to fitting
+  StageMemory memory;  // of the plan that comes nearest to fitting
   int first_layer = 0;
   int end_layer = 0;
-  std::string would_fit;     // smallest single change that would
+  std::string would_fit;  // smallest single change that would
 };
 
 struct PlanResult {
@@ -56,7 +53,7 @@ struct PlanResult {
   std::vector<RunnerUp> runner_ups;                  // by step time
   std::optional<Infeasibility> infeasibility;        // set iff kInfeasible
   Seconds search_time{0};
-  std::string space;                                 // what was searched, for the proof line
+  std::string space;  // what was searched, for the proof line
 };
 
 // Deterministic: equal inputs give the same plan (ties: explicit order), whatever the threads.
@@ -65,17 +62,8 @@ PlanResult find_plan(const PlanRequest& request, const Cluster& cluster, const C
 // Best uniform grid as Megatron-LM spans it: one tensor degree, pipeline degree, data degree,
 // sequence parallelism on or off, ZeRO-1 on or off, recomputation mode, micro-batch size, schedule,
 // for all layers alike; even layer split. Enumerates all of it with evaluate().
-PlanResult find_megatron_plan(const PlanRequest& request, const Cluster& cluster,
+PlanResult find_megatron_plan(const PlanRequest& request,
+                              const Cluster& cluster,
                               const CostTable& costs);
-
-// A uniform layout of flags (CLI --layout): throws InputError with `where` if it cannot be built.
-struct UniformLayout {
-  int tensor = 1, pipeline = 1, data = 1, context = 1, expert = 1, chunks = 1, zero = 0;
-  bool sequence_parallel = false;
-  std::int64_t micro = 0;                // sequences per micro-batch and data rank; 0: 1
-  Recompute recompute = Recompute::kNone;
-  Schedule schedule = Schedule::k1F1B;
-  std::vector<int> layers;               // per stage (virtual stage); empty: even
-};
 
 }  // namespace shardwise
