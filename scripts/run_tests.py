@@ -52,10 +52,10 @@ def program(name):
     return str(local) if local.exists() else shutil.which(name)
 
 
-def list_tests(build, labels):
-    """The tests of a build folder that carry one of the labels."""
+def list_tests(build, labels, only):
+    """The tests of a build folder that carry one of the labels and whose name matches `only`."""
     listing = subprocess.run(
-        [program("ctest"), "--show-only=json-v1", "--test-dir", build],
+        [program("ctest"), "--show-only=json-v1", "--test-dir", str(build)],
         check=True,
         capture_output=True,
         text=True,
@@ -63,20 +63,20 @@ def list_tests(build, labels):
     tests = []
     for entry in json.loads(listing.stdout)["tests"]:
         properties = {item["name"]: item["value"] for item in entry.get("properties", [])}
+        if not set(labels) & set(properties.get("LABELS", [])) or not re.search(only, entry["name"]):
+            continue
         if "command" not in entry:
             sys.exit(f"{build}: test {entry['name']} is not built")
-        if not set(labels) & set(properties.get("LABELS", [])):
-            continue
         environment = dict(item.split("=", 1) for item in properties.get("ENVIRONMENT", []))
         tests.append(
             Test(
                 entry["name"],
-                build,
+                os.path.relpath(build, ROOT),
                 entry["command"],
                 properties.get("LABELS", []),
                 environment,
                 float(properties.get("TIMEOUT", 600)),
-                properties.get("WORKING_DIRECTORY", build),
+                properties.get("WORKING_DIRECTORY", str(build)),
             )
         )
     return tests
@@ -159,12 +159,7 @@ def main():
     tests = []
     for item in arguments.builds:
         build, _, labels = item.partition(":")
-        tests += list_tests(str((ROOT / build).resolve()), labels.split(",") or ["unit"])
-    tests = [
-        dataclasses.replace(test, build=os.path.relpath(test.build, ROOT))
-        for test in tests
-        if re.search(arguments.only, test.name)
-    ]
+        tests += list_tests(ROOT / build, labels.split(","), arguments.only)
 
     outcomes = []
     side_by_side = [test for test in tests if "unit" in test.labels]
