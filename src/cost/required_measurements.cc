@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <limits>
 #include <map>
+#include <numeric>
 #include <set>
 #include <tuple>
 
@@ -246,10 +247,8 @@ class CollectiveRanges {
 };
 
 std::vector<int> consecutive(int first, int count) {
-  std::vector<int> devices;
-  for (int i = 0; i < count; ++i) {
-    devices.push_back(first + i);
-  }
+  std::vector<int> devices(at(count));
+  std::iota(devices.begin(), devices.end(), first);
   return devices;
 }
 
