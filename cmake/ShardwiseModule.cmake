@@ -2,8 +2,9 @@
 #
 #   shardwise_NAME   static library: all sources without one of the endings below
 #                    (an INTERFACE library while the module has only headers)
-#   NAME_test        *_test.cc with GoogleTest, and *_testing.cc, helpers shared by the tests;
-#                    one ctest entry `NAME_test`, label `unit`
+#   NAME_test        *_test.cc with GoogleTest; one ctest entry `NAME_test`, label `unit`
+#   shardwise_NAME_testing   *_testing.cc: helpers for the tests of this module and of those that
+#                    depend on it directly
 #   NAME_bench       *_bench.cc with Google Benchmark, if that is installed
 #   FILE_fuzz        one per *_fuzz.cc: replays tests/fuzz/FILE/ as a ctest, label `unit`; with
 #                    SHARDWISE_FUZZ=ON a libFuzzer binary instead
@@ -62,14 +63,16 @@ endfunction()
 function(shardwise_module name)
   cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "DEPENDS")
   file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.cc)
-  file(GLOB tests CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*_test.cc
-       ${CMAKE_CURRENT_SOURCE_DIR}/*_testing.cc)
+  file(GLOB tests CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*_test.cc)
+  file(GLOB helpers CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*_testing.cc)
   file(GLOB benches CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*_bench.cc)
   # A module may keep one sub-folder level (src/planner/methods/).
   file(GLOB nested CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*/*.cc)
   foreach(source ${nested})
-    if(source MATCHES "_(test|testing)\\.cc$")
+    if(source MATCHES "_test\\.cc$")
       list(APPEND tests ${source})
+    elseif(source MATCHES "_testing\\.cc$")
+      list(APPEND helpers ${source})
     elseif(source MATCHES "_bench\\.cc$")
       list(APPEND benches ${source})
     else()
@@ -94,8 +97,18 @@ function(shardwise_module name)
     return()
   endif()
 
+  if(helpers)
+    add_library(${library}_testing STATIC ${helpers})
+    target_link_libraries(${library}_testing PUBLIC ${library} GTest::gmock
+                                             PRIVATE shardwise_warnings)
+  endif()
   if(tests)
     add_executable(${name}_test ${tests})
+    foreach(friend ${library} ${arg_DEPENDS})
+      if(TARGET ${friend}_testing)
+        target_link_libraries(${name}_test PRIVATE ${friend}_testing)
+      endif()
+    endforeach()
     target_link_libraries(${name}_test PRIVATE ${library} shardwise_warnings GTest::gmock
                                                GTest::gmock_main)
     add_test(NAME ${name}_test COMMAND ${name}_test)
