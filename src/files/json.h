@@ -119,4 +119,8 @@ JsonValue parse_json(std::string_view text,
 // Reads and parses a file; throws as read_file() and parse_json() do, naming the file.
 JsonValue read_json_file(const std::filesystem::path& path, Bytes limit = kMaxTextFile);
 
+// A piece of the input as messages may repeat it: control characters escaped, and cut between
+// characters when it is long.
+std::string shown_in_message(std::string_view text);
+
 }  // namespace shardwise

@@ -42,8 +42,4 @@ struct JsonDocument {
   }
 };
 
-// A piece of the input as messages may repeat it: control characters escaped, and cut between
-// characters when it is long.
-std::string shown_in_message(std::string_view text);
-
 }  // namespace shardwise

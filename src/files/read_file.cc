@@ -1,66 +1,28 @@
 #include "files/read_file.h"
 
-#include <fcntl.h>
 #include <fmt/format.h>
-#include <unistd.h>
 
-#include <cerrno>
-#include <system_error>
+#include <utility>
 #include <vector>
 
 #include "core/errors.h"
+#include "files/input_file.h"
 
 namespace shardwise {
 
-namespace {
-
-// Closes the descriptor when it goes out of scope.
-struct OpenFile {
-  explicit OpenFile(const std::filesystem::path& path)
-      : descriptor(::open(path.c_str(), O_RDONLY | O_CLOEXEC)) {}
-  OpenFile(const OpenFile&) = delete;
-  OpenFile& operator=(const OpenFile&) = delete;
-  ~OpenFile() {
-    if (descriptor >= 0) {
-      ::close(descriptor);
-    }
-  }
-  int descriptor;
-};
-
-}  // namespace
-
-void throw_unreadable(const std::filesystem::path& path, int error_number) {
-  throw InputError(path.string(),
-                   fmt::format("expected a readable file, found: {}; check the path",
-                               std::generic_category().message(error_number)));
-}
-
 std::string read_file(const std::filesystem::path& path, Bytes limit) {
-  const OpenFile file(path);
-  if (file.descriptor < 0) {
-    throw_unreadable(path, errno);
-  }
+  const InputFile file(path);
   std::string text;
   std::vector<char> chunk(std::size_t{1} << 16);
-  while (true) {
-    const ssize_t count = ::read(file.descriptor, chunk.data(), chunk.size());
-    if (count < 0) {
-      if (errno == EINTR) {
-        continue;
-      }
-      throw_unreadable(path, errno);
-    }
-    if (count == 0) {
-      return text;
-    }
-    text.append(chunk.data(), static_cast<std::size_t>(count));
-    if (static_cast<std::int64_t>(text.size()) > limit.count) {
+  while (const std::size_t count = file.read_some(std::as_writable_bytes(std::span(chunk)))) {
+    text.append(chunk.data(), count);
+    if (std::cmp_greater(text.size(), limit.count)) {
       throw InputError(path.string(),
                        fmt::format("expected at most {}, found a larger file; is it the right one?",
                                    format_bytes(limit)));
     }
   }
+  return text;
 }
 
 }  // namespace shardwise

@@ -16,7 +16,4 @@ inline constexpr Bytes kMaxTextFile{std::int64_t{128} << 20};
 // larger than `limit`.
 std::string read_file(const std::filesystem::path& path, Bytes limit = kMaxTextFile);
 
-// InputError "<path>: expected a readable file, found: <errno text>" for a failed system call.
-[[noreturn]] void throw_unreadable(const std::filesystem::path& path, int error_number);
-
 }  // namespace shardwise
