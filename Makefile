@@ -44,9 +44,9 @@ bench-planner bench-prediction bench-training: bench-%: setup
 	@$(PYTHON) bench/$*.py
 
 lint: setup-dev
-	@$(PYTHON) scripts/format.py --check
 	@$(PYTHON) scripts/configure.py release
-	@$(PYTHON) scripts/lint.py build/release
+	@status=0; $(PYTHON) scripts/format.py --check || status=1; \
+	  $(PYTHON) scripts/lint.py build/release || status=1; exit $$status
 
 # Everything under address and undefined-behaviour sanitizers; what has threads under the race detector.
 sanitize: setup-dev
