@@ -21,9 +21,8 @@ using Clock = std::chrono::steady_clock;
 constexpr std::int64_t kFarewell = -1;
 constexpr int kTag = 1;
 constexpr std::chrono::milliseconds kInterval(200);
-// How long the compute thread has to report a loss itself; mpirun kills soon after SIGTERM.
-constexpr std::chrono::milliseconds kReportTime(1000);
-constexpr std::chrono::milliseconds kReportTimeAfterSigterm(300);
+// How long the compute thread has to report a loss itself; mpirun kills a second after SIGTERM.
+constexpr std::chrono::milliseconds kReportTime(300);
 constexpr int kWatchAllUpTo = 16;
 
 double seconds_since(Clock::time_point start) {
@@ -200,8 +199,8 @@ void Heartbeat::declare_lost(const std::string& reason) {
 
 void Heartbeat::end_if_unreported() {
   const Clock::time_point start = Clock::now();
-  const auto limit = is_terminating_ ? kReportTimeAfterSigterm : kReportTime;
-  while (Clock::now() - start < limit && !stop_.load()) {
+
+  while (Clock::now() - start < kReportTime && !stop_.load()) {
     std::this_thread::sleep_for(std::chrono::milliseconds(20));
     const std::lock_guard lock(mutex_);
     if (is_reported_) {
