@@ -1,0 +1,145 @@
+#include "models/model.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <utility>
+
+#include "core/errors.h"
+#include "core/text.h"
+#include "files/json_convert.h"
+#include "files/json_writer.h"
+#include "models/config_reader.h"
+#include "models/model_family.h"
+#include "models/transformer_parts.h"
+
+namespace shardwise {
+
+namespace {
+
+// Above every model and below where sums of sizes leave 63 bits.
+constexpr double kMostParameters = 1e15;
+
+const ModelFamily& find_known_family(const JsonValue& root, const std::string& model_type) {
+  const ModelFamily* family = find_family(model_type);
+  if (family == nullptr) {
+    const std::optional<JsonValue> value = root.find("model_type");
+    const JsonValue& place = value ? *value : root;
+    throw place.error(fmt::format("expected a known model_type, found \"{}\"{}",
+                                  model_type,
+                                  suggest(model_type, model_types())));
+  }
+  return *family;
+}
+
+std::string model_type_of(const JsonValue& root, const std::optional<std::string>& model_type) {
+  if (model_type) {
+    return *model_type;
+  }
+  if (!root.find("model_type")) {
+    throw root.error("expected key 'model_type', found an object without it; name it (known: " +
+                     join(model_types(), ", ") + ")");
+  }
+  return root.at("model_type").as_string();
+}
+
+void check_size(const JsonValue& root, const ModelConfig& config) {
+  const auto h = static_cast<double>(config.hidden_size);
+  const double experts = std::max(1.0, static_cast<double>(config.num_experts));
+  const double heads = static_cast<double>(config.num_heads) * static_cast<double>(config.head_dim);
+  const double layer = h * (4 * heads + 3 * experts * static_cast<double>(config.ffn_width));
+  const double ends = h * static_cast<double>(2 * config.vocabulary + config.positions);
+  if (layer * static_cast<double>(config.num_layers) + ends > kMostParameters) {
+    throw root.error("expected fewer than 1e15 parameters; check the sizes");
+  }
+}
+
+// Index of the parameter called `name`.
+TensorIndex find_tensor(const Block& block, const std::string& name) {
+  for (std::size_t t = 0; t < block.tensors.size(); ++t) {
+    if (block.tensors[t].name == name) {
+      return static_cast<TensorIndex>(t);
+    }
+  }
+  SHARDWISE_CHECK(false, "no tensor " + name + " in block " + block.name);
+}
+
+}  // namespace
+
+ModelConfig parse_model_config(const JsonValue& value,
+                               const std::optional<std::string>& model_type) {
+  ConfigReader reader(value);
+  ModelConfig config;
+  config.model_type = model_type_of(value, model_type);
+  config.source = value.file_name();
+  const ModelFamily& family = find_known_family(value, config.model_type);
+  check_common_keys(reader);
+  family.read(reader, config);
+  reader.finish(config.model_type);
+  check_size(value, config);
+  config.warnings = std::move(reader.warnings);
+  config.refusals = std::move(reader.refusals);
+  nlohmann::ordered_json json = to_ordered_json(value);
+  json["model_type"] = config.model_type;
+  config.json = to_json_text(json);
+  return config;
+}
+
+ModelConfig read_model_config(const std::filesystem::path& path,
+                              const std::optional<std::string>& model_type) {
+  std::error_code ignored;
+  const bool is_folder = std::filesystem::is_directory(path, ignored);
+  return parse_model_config(read_json_file(is_folder ? path / "config.json" : path), model_type);
+}
+
+Graph build_graph(const ModelConfig& config, std::int64_t microbatch, std::int64_t sequence) {
+  SHARDWISE_CHECK(microbatch >= 1 && sequence >= 1, "an empty micro-batch");
+  if (sequence > config.positions) {
+    throw InputError(config.source,
+                     fmt::format("expected a sequence of at most {} tokens, the model's positions, "
+                                 "found {}; shorten it",
+                                 config.positions,
+                                 sequence));
+  }
+  const ModelFamily& family = family_of(config);
+  const BatchShape shape{microbatch, sequence};
+  Graph graph;
+  graph.model_type = config.model_type;
+  graph.microbatch = microbatch;
+  graph.sequence = sequence;
+  graph.blocks.push_back(family.embedding(config, shape));
+  graph.layers.push_back({"embedding", "embedding.", 0});
+  std::map<std::int64_t, int> block_of_window;
+  for (std::int64_t layer = 0; layer < config.num_layers; ++layer) {
+    std::int64_t window = config.sliding_windows[static_cast<std::size_t>(layer)];
+    if (window >= sequence) {
+      window = 0;  // the largest q - k is sequence - 1
+    }
+    if (block_of_window.count(window) == 0) {
+      block_of_window[window] = static_cast<int>(graph.blocks.size());
+      graph.blocks.push_back(family.decoder(config, shape, window));
+      if (window > 0) {
+        graph.blocks.back().name += fmt::format(".window{}", window);
+      }
+    }
+    const std::string name = fmt::format("layer.{}", layer);
+    graph.layers.push_back({name, name + ".", block_of_window[window]});
+  }
+  graph.layers.push_back({"head", "head.", static_cast<int>(graph.blocks.size())});
+  graph.blocks.push_back(family.head(config, shape));
+  if (config.tied_embeddings) {
+    TiedParameter tied;
+    tied.owner_tensor = find_tensor(graph.blocks.front(), "token.weight");
+    tied.alias_layer = static_cast<int>(graph.layers.size()) - 1;
+    tied.alias_tensor = find_tensor(graph.blocks.back(), "linear.weight");
+    graph.tied.push_back(tied);
+  }
+  check_graph(graph);
+  return graph;
+}
+
+std::vector<std::string> training_refusals(const ModelConfig& config) { return config.refusals; }
+
+}  // namespace shardwise

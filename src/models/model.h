@@ -1,0 +1,86 @@
+// Model configurations and the graphs they describe.
+//
+//   const ModelConfig config = read_model_config("path/to/config.json");
+//   const Graph graph = build_graph(config, /*microbatch=*/4, /*sequence=*/1024);
+//
+// Known families: gpt2, llama, mistral, qwen2, qwen3, mixtral (model_family.h).
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "files/json.h"
+#include "graph/op.h"
+
+namespace shardwise {
+
+// Rotary positions. `type` and `parameters` as OpAttributes::rope_type and rope_parameters.
+struct RopeConfig {
+  double theta = 10000;
+  std::string type = "default";
+  std::vector<double> parameters;
+
+  bool operator==(const RopeConfig&) const = default;
+};
+
+// What a Hugging Face config.json says about the model, absent keys filled with the defaults of the
+// transformers class. Plain data; read_model_config makes valid ones.
+struct ModelConfig {
+  std::string model_type;
+  std::string source;  // file, for messages
+  std::string json;    // the whole configuration, to be written beside checkpoints
+
+  std::int64_t hidden_size = 0;
+  std::int64_t num_layers = 0;
+  std::int64_t num_heads = 0;
+  std::int64_t num_kv_heads = 0;  // divides num_heads
+  std::int64_t head_dim = 0;
+  std::int64_t ffn_width = 0;
+  std::int64_t vocabulary = 0;
+  std::int64_t positions = 0;  // longest sequence
+  bool tied_embeddings = false;
+
+  double norm_epsilon = 1e-5;
+  double initializer_range = 0.02;
+  std::string activation;    // as OpAttributes::function, or transformers' name if we have none
+  bool query_bias = false;   // biases of q, k, v
+  bool output_bias = false;  // bias of the projection after attention
+  bool mlp_bias = false;
+  bool query_norm = false;                    // RMS norms of q and k heads
+  double attention_scale = 1;                 // factor of q k^T
+  std::optional<RopeConfig> rope;             // unset: learned positions
+  std::vector<std::int64_t> sliding_windows;  // per layer; 0: none, else keys with q - k < window
+  std::int64_t num_experts = 0;               // 0: a dense MLP
+  std::int64_t experts_per_token = 0;
+
+  std::vector<std::string> warnings;  // "attn_pdrop 0.1 counts as 0: ..."
+  std::vector<std::string> refusals;  // see training_refusals
+
+  bool operator==(const ModelConfig&) const = default;
+};
+
+// Reads a config.json, or the one in the folder `path`. `model_type` overrides that of the file
+// (some files lack it). Throws InputError with file, line and key for: unreadable or malformed
+// files, an unknown model_type, missing or impossible structural keys, values that change the model
+// in a way that is not supported, and keys that nobody here knows: they may change the model, so
+// they are never guessed at.
+ModelConfig read_model_config(const std::filesystem::path& path,
+                              const std::optional<std::string>& model_type = std::nullopt);
+
+// The same for a configuration inside another document (a plan file).
+ModelConfig parse_model_config(const JsonValue& value,
+                               const std::optional<std::string>& model_type = std::nullopt);
+
+// Graph of one micro-batch of `microbatch` sequences of `sequence` tokens. Layers: "embedding",
+// "layer.0", ..., "head" (final norm, linear, cross entropy). Layers that are alike share a block.
+// A sliding window that covers the whole sequence changes nothing and is left out.
+// Throws InputError if `sequence` exceeds the model's positions. Requires both sizes positive.
+Graph build_graph(const ModelConfig& config, std::int64_t microbatch, std::int64_t sequence);
+
+// Features that can be planned but not trained yet, by key and value; empty: trainable.
+std::vector<std::string> training_refusals(const ModelConfig& config);
+
+}  // namespace shardwise
