@@ -1,0 +1,197 @@
+// The YAML form of a cluster (io/cluster_file.h).
+//
+//   name: two-nodes
+//   device: {type: a100, memory: 80 GiB, reserve: 4 GiB, fp32: 19.5 TFLOP/s, bf16: 312 TFLOP/s,
+//            memory_bandwidth: 2.039 TB/s}
+//   levels:                       # innermost first
+//     - {name: nvlink, size: 8, bandwidth: 300 GB/s, latency: 6 us}
+//     - {name: network, size: 2, bandwidth: 25 GB/s, latency: 14 us}
+//
+// Mixed clusters have, instead of `device`, `groups: [{count: 8, device: {...}}, ...]`.
+#include <fmt/format.h>
+#include <yaml-cpp/yaml.h>
+
+#include <algorithm>
+#include <initializer_list>
+
+#include "core/errors.h"
+#include "core/text.h"
+#include "files/read_file.h"
+#include "io/cluster_file.h"
+#include "io/cluster_json.h"
+
+namespace shardwise {
+
+namespace {
+
+constexpr int kMostDevices = 1 << 20;
+
+// A YAML node that knows its place.
+class Node {
+ public:
+  Node(YAML::Node node, std::string file, std::string key)
+      : node_(std::move(node)), file_(std::move(file)), key_(std::move(key)) {}
+
+  std::string where() const {
+    const int line = node_.IsDefined() ? node_.Mark().line + 1 : 0;
+    return key_.empty() ? fmt::format("{}:{}", file_, line)
+                        : fmt::format("{}:{}: key '{}'", file_, line, key_);
+  }
+
+  bool has(const std::string& key) const {
+    require_map();
+    return node_[key].IsDefined();
+  }
+
+  Node at(const std::string& key) const {
+    require_map();
+    if (!node_[key].IsDefined()) {
+      throw InputError(where(), fmt::format("expected a key '{}', which is missing", key));
+    }
+    return Node(node_[key], file_, key_.empty() ? key : key_ + "." + key);
+  }
+
+  std::vector<Node> items() const {
+    if (!node_.IsSequence()) {
+      throw InputError(where(), "expected a list, such as \"- {name: nvlink, ...}\"");
+    }
+    std::vector<Node> nodes;
+    for (std::size_t i = 0; i < node_.size(); ++i) {
+      nodes.emplace_back(node_[i], file_, fmt::format("{}[{}]", key_, i));
+    }
+    return nodes;
+  }
+
+  std::string text() const {
+    if (!node_.IsScalar()) {
+      throw InputError(where(), "expected a single value");
+    }
+    return node_.Scalar();
+  }
+
+  int number() const {
+    int value = 0;
+    if (!node_.IsScalar() || !YAML::convert<int>::decode(node_, value) || value < 1 ||
+        value > kMostDevices) {
+      throw InputError(where(),
+                       fmt::format("expected a whole number from 1 to {}, found \"{}\"",
+                                   kMostDevices,
+                                   node_.IsScalar() ? node_.Scalar() : "a structure"));
+    }
+    return value;
+  }
+
+  void reject_unknown_keys(std::initializer_list<std::string> known) const {
+    require_map();
+    for (const auto& member : node_) {
+      const std::string key = member.first.IsScalar() ? member.first.Scalar() : "?";
+      if (std::find(known.begin(), known.end(), key) == known.end()) {
+        const std::vector<std::string> names(known);
+        throw InputError(fmt::format("{}:{}: key '{}'", file_, member.first.Mark().line + 1, key),
+                         "expected one of " + join(names, ", "));
+      }
+    }
+  }
+
+ private:
+  void require_map() const {
+    if (!node_.IsMap()) {
+      throw InputError(where(), "expected keys and values, such as \"name: my-cluster\"");
+    }
+  }
+
+  YAML::Node node_;
+  std::string file_;
+  std::string key_;
+};
+
+DeviceType read_device(const Node& node) {
+  node.reject_unknown_keys({"type", "memory", "reserve", "fp32", "bf16", "memory_bandwidth"});
+  const auto bytes = [&](const char* key) {
+    return parse_bytes(node.at(key).text(), node.at(key).where());
+  };
+  const auto rate = [&](const char* key) {
+    return parse_flop_rate(node.at(key).text(), node.at(key).where());
+  };
+  DeviceType type;
+  type.name = node.at("type").text();
+  type.memory = bytes("memory");
+  type.reserve = node.has("reserve") ? bytes("reserve") : Bytes(0);
+  type.peak_fp32 = rate("fp32");
+  type.peak_bf16 = rate("bf16");
+  type.memory_bandwidth =
+      parse_bandwidth(node.at("memory_bandwidth").text(), node.at("memory_bandwidth").where());
+  return type;
+}
+
+NetworkLevel read_level(const Node& node) {
+  node.reject_unknown_keys({"name", "size", "bandwidth", "latency"});
+  NetworkLevel level;
+  level.name = node.at("name").text();
+  level.size = node.at("size").number();
+  level.bandwidth = parse_bandwidth(node.at("bandwidth").text(), node.at("bandwidth").where());
+  level.latency = parse_duration(node.at("latency").text(), node.at("latency").where());
+  return level;
+}
+
+int type_index(Cluster& cluster, const DeviceType& type, const Node& node) {
+  for (std::size_t t = 0; t < cluster.types.size(); ++t) {
+    if (cluster.types[t].name == type.name) {
+      if (cluster.types[t].memory != type.memory || cluster.types[t].peak_bf16 != type.peak_bf16) {
+        throw InputError(node.where(),
+                         fmt::format("device type {} was described differently "
+                                     "before; give this one another name",
+                                     type.name));
+      }
+      return static_cast<int>(t);
+    }
+  }
+  cluster.types.push_back(type);
+  return static_cast<int>(cluster.types.size()) - 1;
+}
+
+Cluster read_cluster(const Node& root) {
+  root.reject_unknown_keys({"name", "device", "groups", "levels"});
+  Cluster cluster;
+  cluster.name = root.at("name").text();
+  std::int64_t places = 1;
+  for (const Node& level : root.at("levels").items()) {
+    cluster.levels.push_back(read_level(level));
+    places = std::min<std::int64_t>(places * cluster.levels.back().size, kMostDevices + 1);
+  }
+  if (root.has("device") == root.has("groups")) {
+    throw InputError(root.where(), "expected either 'device' (all alike) or 'groups'");
+  }
+  if (root.has("device")) {
+    cluster.types.push_back(read_device(root.at("device")));
+    cluster.groups.push_back({0, static_cast<int>(places)});
+  } else {
+    for (const Node& group : root.at("groups").items()) {
+      group.reject_unknown_keys({"count", "device"});
+      const DeviceType type = read_device(group.at("device"));
+      cluster.groups.push_back({type_index(cluster, type, group), group.at("count").number()});
+    }
+  }
+  const std::string violation = cluster_violation(cluster);
+  if (!violation.empty()) {
+    throw InputError(root.where(), violation);
+  }
+  return cluster;
+}
+
+}  // namespace
+
+Cluster parse_cluster_yaml(const std::string& text, const std::string& file_name) {
+  try {
+    return read_cluster(Node(YAML::Load(text), file_name, ""));
+  } catch (const YAML::Exception& error) {
+    throw InputError(fmt::format("{}:{}", file_name, error.mark.line + 1),
+                     fmt::format("expected YAML, found \"{}\"", error.msg));
+  }
+}
+
+Cluster read_cluster_file(const std::filesystem::path& path) {
+  return parse_cluster_yaml(read_file(path), path.string());
+}
+
+}  // namespace shardwise
