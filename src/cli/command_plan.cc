@@ -1,0 +1,177 @@
+// shardwise plan: the best plan, proved.
+#include <fmt/format.h>
+
+#include <array>
+#include <memory>
+
+#include "cli/command.h"
+#include "cli/inputs.h"
+#include "core/errors.h"
+#include "files/json_writer.h"
+#include "planner/planner.h"
+#include "report/plan_report.h"
+
+namespace shardwise {
+
+namespace {
+
+struct PlanFlags {
+  ProblemFlags problem;
+  std::string output;
+  std::string method = "shardwise";
+  std::vector<std::string> schedules;
+  std::vector<int> microbatch_counts;
+  int free_axes = 2;
+  double gap = 0;
+  double time_limit_s = 0;
+  int threads = 0;
+  bool json = false;
+};
+
+std::vector<Schedule> parse_schedules(const std::vector<std::string>& names) {
+  std::vector<Schedule> schedules;
+  for (const std::string& name : names) {
+    for (const Schedule schedule :
+         {Schedule::kGpipe, Schedule::k1F1B, Schedule::k1F1BEager, Schedule::kInterleaved}) {
+      if (name == to_string(schedule)) {
+        schedules.push_back(schedule);
+      }
+    }
+  }
+  return schedules;
+}
+
+PlanRequest make_request(const PlanFlags& flags, const Problem& problem) {
+  PlanRequest request;
+  request.graph = problem.graph_builder();
+  request.batch = problem.batch;
+  request.sequence = problem.sequence;
+  request.precision = problem.precision;
+  request.free_axes = flags.free_axes;
+  request.schedules = parse_schedules(flags.schedules);
+  request.microbatch_counts = flags.microbatch_counts;
+  request.gap = flags.gap;
+  request.threads = flags.threads;
+  if (flags.time_limit_s > 0) {
+    request.time_limit = Seconds(flags.time_limit_s);
+  }
+  return request;
+}
+
+nlohmann::ordered_json result_json(const PlanFlags& flags, const PlanResult& result) {
+  nlohmann::ordered_json json = {{"method", flags.method},
+                                 {"stop_reason", to_string(result.stop_reason)},
+                                 {"search_time_s", result.search_time.count},
+                                 {"lower_bound_s", to_seconds(result.lower_bound).count},
+                                 {"space", result.space}};
+  json["runner_ups"] = nlohmann::ordered_json::array();
+  for (const RunnerUp& runner_up : result.runner_ups) {
+    json["runner_ups"].push_back(
+        {{"family", runner_up.family}, {"step_time_s", to_seconds(runner_up.step_time).count}});
+  }
+  return json;
+}
+
+void print_plan(const Problem& problem,
+                const Graph& graph,
+                const PlanResult& result,
+                const Evaluation& evaluation) {
+  const Plan& plan = *result.plan;
+  fmt::print("{} on {}: {} per step, {:.0f} tokens/s\n",
+             problem.model.model_type,
+             problem.cluster.cluster.name,
+             format_seconds(to_seconds(evaluation.step_time)),
+             tokens_per_second(plan, evaluation.step_time));
+  fmt::print("\n{}\n{}\n{}\n{}\n",
+             plan_strip(plan, graph),
+             time_table(plan, evaluation),
+             memory_table(evaluation),
+             runner_up_table(result));
+  fmt::print("times {}{}\n",
+             problem.cluster.costs->provenance(),
+             evaluation.extrapolated ? "; some lie outside of the measured range" : "");
+  fmt::print("{}\n", proof_line(result));
+}
+
+int report_no_plan(const PlanFlags& flags, const Problem& problem, const PlanResult& result) {
+  if (flags.json) {
+    fmt::print("{}", to_json_text(result_json(flags, result)));
+  } else {
+    fmt::print("{}\n", proof_line(result));
+  }
+  if (result.infeasibility) {
+    fmt::print(stderr, "{}", infeasibility_text(*result.infeasibility, problem.graph_builder()(1)));
+  }
+  return result.stop_reason == StopReason::kInfeasible ? kExitInfeasible : kExitLimit;
+}
+
+int plan_command(const PlanFlags& flags) {
+  const Problem problem = load_problem(flags.problem);
+  const PlanRequest request = make_request(flags, problem);
+  const Cluster& cluster = problem.cluster.cluster;
+  const CostTable& costs = *problem.cluster.costs;
+  const PlanResult result = flags.method == "megatron" ? find_megatron_plan(request, cluster, costs)
+                                                       : find_plan(request, cluster, costs);
+  if (!result.plan) {
+    return report_no_plan(flags, problem, result);
+  }
+  const Graph graph = request.graph(result.plan->microbatch());
+  const Evaluation evaluation = evaluate(*result.plan, graph, cluster, costs);
+  PlanPrediction prediction;
+  prediction.method = flags.method;
+  prediction.stop_reason = to_string(result.stop_reason);
+  prediction.lower_bound = result.lower_bound;
+  prediction.space = result.space;
+  const PlanFile file = make_plan_file(problem, *result.plan, evaluation, prediction);
+  if (!flags.output.empty()) {
+    write_plan_file(flags.output, file, graph);
+  }
+  if (flags.json) {
+    nlohmann::ordered_json json = result_json(flags, result);
+    json.update(account_json(*result.plan, evaluation));
+    json["plan"] = plan_to_json(*result.plan, graph);
+    fmt::print("{}", to_json_text(json));
+  } else {
+    print_plan(problem, graph, result, evaluation);
+    if (!flags.output.empty()) {
+      fmt::print("wrote {}\n", flags.output);
+    }
+  }
+  return result.stop_reason == StopReason::kOptimal || flags.method != "shardwise" ? kExitDone
+                                                                                   : kExitLimit;
+}
+
+}  // namespace
+
+void add_plan_command(CLI::App& app, CommandRun& run) {
+  CLI::App* command = app.add_subcommand("plan", "find the fastest plan that fits, and prove it");
+  command->footer(
+      "Example: shardwise plan config.json dgx-h100:1 --batch 64 --sequence 4096 --precision bf16 "
+      "-o plan.json");
+  const auto flags = std::make_shared<PlanFlags>();
+  add_problem_flags(*command, flags->problem, ClusterArgument::kPositional);
+  command->add_option("-o,--output", flags->output, "write the plan here");
+  command->add_option("--method", flags->method, "shardwise, or megatron: best uniform grid")
+      ->check(CLI::IsMember({"shardwise", "megatron"}))
+      ->capture_default_str();
+  command->add_option("--schedule", flags->schedules, "only these schedules (default: all)")
+      ->check(CLI::IsMember({"gpipe", "1f1b", "1f1b-eager", "interleaved"}));
+  command
+      ->add_option("--microbatches",
+                   flags->microbatch_counts,
+                   "only these micro-batch counts (default: all divisors of the batch)")
+      ->check(CLI::PositiveNumber);
+  command->add_option("--free-axes", flags->free_axes, "free mesh axes beside data: 1 or 2")
+      ->check(CLI::Range(1, 2))
+      ->capture_default_str();
+  command->add_option("--gap", flags->gap, "stop when proved within this share, such as 0.01")
+      ->check(CLI::Range(0.0, 1.0));
+  command->add_option("--time-limit", flags->time_limit_s, "seconds; 0: none")
+      ->check(CLI::NonNegativeNumber);
+  command->add_option("--threads", flags->threads, "0: all cores; the plan does not depend on it")
+      ->check(CLI::Range(0, 1024));
+  command->add_flag("--json", flags->json, "print one JSON document");
+  command->callback([flags, &run] { run = [flags] { return plan_command(*flags); }; });
+}
+
+}  // namespace shardwise

@@ -1,0 +1,65 @@
+// Flags that several commands share, and what they load.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <cstdint>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+
+#include "cost/evaluate.h"
+#include "io/cluster_file.h"
+#include "io/plan_file.h"
+#include "models/model.h"
+#include "planner/uniform_layout.h"
+
+namespace shardwise {
+
+// What to train and where.
+struct ProblemFlags {
+  std::string model;
+  std::string model_type;  // for files without model_type
+  std::string cluster;
+  std::int64_t batch = 0;
+  std::int64_t sequence = 0;
+  std::string precision = "fp32";
+};
+
+// MODEL, --model-type, --batch, --sequence, --precision; CLUSTER too with `with_cluster`.
+enum class ClusterArgument { kNone, kPositional };
+void add_problem_flags(CLI::App& command, ProblemFlags& flags, ClusterArgument cluster);
+
+struct Problem {
+  ModelConfig model;
+  LoadedCluster cluster;
+  std::int64_t batch = 1;
+  std::int64_t sequence = 1;
+  Precision precision = Precision::kFloat32;
+
+  GraphBuilder graph_builder() const;
+};
+
+// Reads model and cluster; warnings (dropout counts as 0, ...) go to stderr. Throws InputError.
+Problem load_problem(const ProblemFlags& flags);
+ModelConfig load_model(const std::string& path, const std::string& model_type);
+Precision parse_precision(const std::string& text, const std::string& where);
+
+// A plan file with its model and graph.
+struct LoadedPlan {
+  PlanFile file;
+  ModelConfig model;
+  Graph graph;
+};
+LoadedPlan load_plan(const std::string& path);
+
+// `prediction` says method, proof and space; step time and memory come from `evaluation`.
+PlanFile make_plan_file(const Problem& problem,
+                        const Plan& plan,
+                        const Evaluation& evaluation,
+                        PlanPrediction prediction);
+
+// The stable keys of --json (docs/file_formats.md): step_time_s, tokens_per_s, times, memory, ...
+nlohmann::ordered_json account_json(const Plan& plan, const Evaluation& evaluation);
+
+}  // namespace shardwise
