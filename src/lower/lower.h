@@ -1,0 +1,33 @@
+// A plan as one program for each rank: layer bodies (graph/layer_body.h) laid out over
+// micro-batches in the order of the schedule, with the messages of stage boundaries, the exchange
+// of parameter state and the update.
+//
+//   const std::vector<Program> programs = lower_all(plan, graph);
+//   if (const auto deadlock = find_deadlock(programs)) { ... }    // lower/deadlock.h
+//
+// Rules that hold in every program:
+//   * Receives are posted one task (forward or backward pass of a chunk) ahead of their use.
+//   * A send is posted when its tensor is ready and waited for before the next send of the same
+//     direction, the last ones at the end of the step: no rank waits for a receive that its peer
+//     can post only later, so rendezvous sends do not deadlock.
+//   * Every buffer is freed by the instruction that uses it last.
+//   * Gathered parameters live from the first to the last step of their op in forward, and again
+//     from the first step (recomputation included) to the last in backward.
+//   * End of a step: sends, reductions, tied gradients, norm, then update and gather by op, tied
+//     values.
+#pragma once
+
+#include <vector>
+
+#include "lower/program.h"
+
+namespace shardwise {
+
+// Program of `rank`; one with an idle stage (-1) if the plan does not use it. Requires a valid plan
+// for `graph` (plan_violations empty). Deterministic.
+Program lower(const Plan& plan, const Graph& graph, int rank);
+
+// Programs of ranks 0 .. world - 1; world 0: up to the highest rank that the plan uses.
+std::vector<Program> lower_all(const Plan& plan, const Graph& graph, int world = 0);
+
+}  // namespace shardwise
