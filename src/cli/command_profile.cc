@@ -1,0 +1,129 @@
+// shardwise profile: measures this machine for a model's plans.
+#if SHARDWISE_HAS_RUNTIME
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <memory>
+
+#include "cli/command.h"
+#include "cli/inputs.h"
+#include "core/errors.h"
+#include "io/cluster_file.h"
+#include "io/cluster_preset.h"
+#include "profile/profiler.h"
+#include "runtime/launcher.h"
+#include "runtime/memory_counter.h"
+#include "runtime/mpi_communicator.h"
+
+namespace shardwise {
+
+namespace {
+
+struct ProfileFlags {
+  ProblemFlags problem;
+  int ranks = 0;
+  int free_axes = 2;
+  double budget_s = 45;
+  std::string output = "profile.json";
+};
+
+void show_progress(int done, int all, const std::string& what) {
+  if (::isatty(STDERR_FILENO) != 0) {
+    fmt::print(stderr, "\r\033[Kprofile: {} of {}  {}", done, all, what);
+    if (done >= all) {
+      fmt::print(stderr, "\r\033[K");
+    }
+  }
+}
+
+ProfileRequest make_request(const ProfileFlags& flags,
+                            const ModelConfig& model,
+                            const Cluster& cluster) {
+  const std::int64_t sequence = flags.problem.sequence;
+  const auto graph = [&](std::int64_t microbatch) {
+    return build_graph(model, microbatch, sequence);
+  };
+  ProfileRequest request;
+  request.precision = parse_precision(flags.problem.precision, "--precision");
+  request.required = required_measurements(
+      graph, flags.problem.batch, request.precision, cluster, flags.ranks, flags.free_axes);
+  request.budget = Seconds(flags.budget_s);
+  request.progress = show_progress;
+  return request;
+}
+
+int profile_as_rank(const ProfileFlags& flags, const LaunchedRank& place) {
+  settle_on_core(place);
+  if (place.world_size != flags.ranks) {
+    throw InputError("--ranks",
+                     fmt::format("expected as many ranks as were started ({}), found {}",
+                                 place.world_size,
+                                 flags.ranks));
+  }
+  const ModelConfig model = read_model_config(
+      flags.problem.model,
+      flags.problem.model_type.empty() ? std::nullopt
+                                       : std::optional<std::string>(flags.problem.model_type));
+  const Cluster cluster = local_cluster(flags.ranks);
+  try {
+    MpiJob job{MpiOptions{}};
+    const MeasuredTable table =
+        measure_table(make_request(flags, model, cluster), job.communicator());
+    if (place.rank == 0) {
+      write_profile(flags.output, cluster, table);
+      fmt::print("{}: {} op times, {} collective times, overlap {:.0f} %; wrote {}\n",
+                 table.machine,
+                 table.ops.size(),
+                 table.collectives.size(),
+                 100 * table.overlap_fraction.front(),
+                 flags.output);
+    }
+  } catch (const RuntimeFailure& error) {
+    leave_failed_job(error.what(), kExitRunFailed);
+  }
+  return kExitDone;
+}
+
+int profile_command(const ProfileFlags& flags) {
+  if (const std::optional<LaunchedRank> place = launched_rank()) {
+    return profile_as_rank(flags, *place);
+  }
+  load_model(flags.problem.model, flags.problem.model_type);  // errors and warnings once
+  const std::size_t cores = usable_cores().size();
+  if (cores < static_cast<std::size_t>(flags.ranks)) {
+    fmt::print(stderr,
+               "warning: {} ranks on {} cores: ranks will not be pinned, and predictions from "
+               "this profile will be off\n",
+               flags.ranks,
+               cores);
+  }
+  return run_local_ranks(invocation().binary, invocation().arguments, flags.ranks);
+}
+
+}  // namespace
+
+void add_profile_command(CLI::App& app, CommandRun& run) {
+  CLI::App* command = app.add_subcommand(
+      "profile", "measure what a model's plans can need on this machine, all ranks busy at once");
+  command->footer(
+      "Example: shardwise profile config.json --ranks 2 --batch 16 --sequence 256 -o "
+      "profile.json\n"
+      "Then: shardwise plan config.json profile.json --batch 16 --sequence 256");
+  const auto flags = std::make_shared<ProfileFlags>();
+  add_problem_flags(*command, flags->problem, ClusterArgument::kNone);
+  command->add_option("--ranks", flags->ranks, "ranks to start, one core each")
+      ->required()
+      ->check(CLI::Range(1, 1024));
+  command->add_option("--free-axes", flags->free_axes, "free mesh axes of the plans: 1 or 2")
+      ->check(CLI::Range(1, 2))
+      ->capture_default_str();
+  command->add_option("--budget", flags->budget_s, "seconds that measuring may take, about")
+      ->check(CLI::Range(1.0, 1e6))
+      ->capture_default_str();
+  command->add_option("-o,--output", flags->output, "write the profile here")
+      ->capture_default_str();
+  command->callback([flags, &run] { run = [flags] { return profile_command(*flags); }; });
+}
+
+}  // namespace shardwise
+#endif
