@@ -14,6 +14,7 @@ namespace shardwise {
 
 // Upper limits that no model reaches and that keep every product of sizes below 2^63.
 inline constexpr std::int64_t kLargestSize = std::int64_t{1} << 22;
+inline constexpr std::int64_t kLargestTable = std::int64_t{1} << 26;  // vocabulary, positions
 inline constexpr std::int64_t kMostLayers = 10000;
 inline constexpr std::int64_t kMostExperts = 4096;
 

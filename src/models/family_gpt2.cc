@@ -20,8 +20,8 @@ void read(ConfigReader& reader, ModelConfig& config) {
   config.num_layers = reader.size("n_layer", kMostLayers);
   config.num_heads = reader.size("n_head");
   config.num_kv_heads = config.num_heads;
-  config.vocabulary = reader.size("vocab_size");
-  config.positions = reader.size("n_positions");
+  config.vocabulary = reader.size("vocab_size", kLargestTable);
+  config.positions = reader.size("n_positions", kLargestTable);
   config.ffn_width = reader.size_or("n_inner", 4 * config.hidden_size);
   if (config.hidden_size % config.num_heads != 0) {
     throw reader.root().at("n_head").unexpected(

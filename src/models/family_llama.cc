@@ -47,8 +47,8 @@ void read_llama_keys(ConfigReader& reader, ModelConfig& config, const LlamaTrait
   config.hidden_size = reader.size("hidden_size");
   config.num_layers = reader.size("num_hidden_layers", kMostLayers);
   config.ffn_width = reader.size("intermediate_size");
-  config.vocabulary = reader.size("vocab_size");
-  config.positions = reader.size("max_position_embeddings");
+  config.vocabulary = reader.size("vocab_size", kLargestTable);
+  config.positions = reader.size("max_position_embeddings", kLargestTable);
   read_heads(reader, config, traits);
   config.tied_embeddings = reader.flag("tie_word_embeddings", false);
   config.norm_epsilon = reader.number("rms_norm_eps", traits.norm_epsilon, 0, 1);

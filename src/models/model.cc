@@ -21,6 +21,7 @@ namespace {
 
 // Above every model and below where sums of sizes leave 63 bits.
 constexpr double kMostParameters = 1e15;
+constexpr double kMostElements = 1e15;
 
 const ModelFamily& find_known_family(const JsonValue& root, const std::string& model_type) {
   const ModelFamily* family = find_family(model_type);
@@ -53,6 +54,26 @@ void check_size(const JsonValue& root, const ModelConfig& config) {
   const double ends = h * static_cast<double>(2 * config.vocabulary + config.positions);
   if (layer * static_cast<double>(config.num_layers) + ends > kMostParameters) {
     throw root.error("expected fewer than 1e15 parameters; check the sizes");
+  }
+}
+
+// No tensor of the micro-batch may leave 63 bits.
+void check_tokens(const ModelConfig& config, std::int64_t microbatch, std::int64_t sequence) {
+  const std::int64_t width = std::max({config.hidden_size,
+                                       config.num_heads * config.head_dim,
+                                       config.ffn_width,
+                                       config.vocabulary,
+                                       config.num_experts});
+  const double elements =
+      static_cast<double>(microbatch) * static_cast<double>(sequence) * static_cast<double>(width);
+  if (elements > kMostElements) {
+    throw InputError(config.source,
+                     fmt::format("expected a micro-batch whose largest tensor has at most {:.0e} "
+                                 "elements, found {} sequences of {} tokens; use more "
+                                 "micro-batches",
+                                 kMostElements,
+                                 microbatch,
+                                 sequence));
   }
 }
 
@@ -103,6 +124,7 @@ Graph build_graph(const ModelConfig& config, std::int64_t microbatch, std::int64
                                  config.positions,
                                  sequence));
   }
+  check_tokens(config, microbatch, sequence);
   const ModelFamily& family = family_of(config);
   const BatchShape shape{microbatch, sequence};
   Graph graph;

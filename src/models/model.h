@@ -77,7 +77,8 @@ ModelConfig parse_model_config(const JsonValue& value,
 // Graph of one micro-batch of `microbatch` sequences of `sequence` tokens. Layers: "embedding",
 // "layer.0", ..., "head" (final norm, linear, cross entropy). Layers that are alike share a block.
 // A sliding window that covers the whole sequence changes nothing and is left out.
-// Throws InputError if `sequence` exceeds the model's positions. Requires both sizes positive.
+// Throws InputError if `sequence` exceeds the model's positions or a tensor would have more than
+// 1e15 elements. Requires both sizes positive.
 Graph build_graph(const ModelConfig& config, std::int64_t microbatch, std::int64_t sequence);
 
 // Features that can be planned but not trained yet, by key and value; empty: trainable.

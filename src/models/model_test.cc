@@ -102,6 +102,10 @@ TEST(Graph, SequenceBeyondThePositionsIsRefused) {
   }
 }
 
+TEST(Graph, MicrobatchBeyondAllMemoryIsRefused) {
+  EXPECT_THROW(build_graph(parse_tiny("gpt2"), std::int64_t{1} << 40, 64), InputError);
+}
+
 TEST(Graph, ResidualProjectionsOfGpt2StartSmaller) {
   const Graph graph = build_graph(parse_tiny("gpt2"), 1, 8);
   const Block& block = graph.blocks[1];
