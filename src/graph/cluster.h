@@ -16,6 +16,8 @@ struct DeviceType {
   FlopsPerSecond peak_fp32{0};
   FlopsPerSecond peak_bf16{0};
   BytesPerSecond memory_bandwidth{0};
+
+  bool operator==(const DeviceType&) const = default;
 };
 
 // One level of the network, innermost first. `size` parts of the level below make one of this level

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <utility>
 
@@ -40,9 +41,73 @@ NetworkLevel level_from_json(const JsonValue& value) {
   return level;
 }
 
+// Slower or later than any hardware: surely a slip in the unit, and times would leave the range of
+// the planner's numbers. Zero means "not stated" (a profile measures instead).
+constexpr double kLeastBytesPerSecond = 1e6;
+constexpr double kLeastFlopsPerSecond = 1e9;
+constexpr double kLongestLatency = 1;
+constexpr Bytes kLargestMemory{std::int64_t{1} << 50};
+
+bool is_stated_and_below(double rate, double least) { return rate != 0 && rate < least; }
+
+std::string type_violation(const DeviceType& type) {
+  if (type.memory.count < 0 || type.memory > kLargestMemory) {
+    return fmt::format("expected at most {} of memory on device type {}, found {}",
+                       format_bytes(kLargestMemory),
+                       type.name,
+                       format_bytes(type.memory));
+  }
+  if (type.reserve.count < 0 || type.reserve > type.memory) {
+    return fmt::format("expected a reserve of at most the memory {} on device type {}, found {}",
+                       format_bytes(type.memory),
+                       type.name,
+                       format_bytes(type.reserve));
+  }
+  for (const FlopsPerSecond rate : {type.peak_fp32, type.peak_bf16}) {
+    if (is_stated_and_below(rate.count, kLeastFlopsPerSecond)) {
+      return fmt::format(
+          "expected at least 1 GFLOP/s of device type {}, found {} FLOP/s; check the unit",
+          type.name,
+          rate.count);
+    }
+  }
+  if (is_stated_and_below(type.memory_bandwidth.count, kLeastBytesPerSecond)) {
+    return fmt::format(
+        "expected a memory bandwidth of at least 1 MB/s of device type {}, found {} B/s; check the "
+        "unit",
+        type.name,
+        type.memory_bandwidth.count);
+  }
+  return "";
+}
+
+std::string level_violation(const NetworkLevel& level) {
+  if (is_stated_and_below(level.bandwidth.count, kLeastBytesPerSecond)) {
+    return fmt::format("expected at least 1 MB/s on level {}, found {} B/s; check the unit",
+                       level.name,
+                       level.bandwidth.count);
+  }
+  if (level.latency.count > kLongestLatency) {
+    return fmt::format("expected a latency of at most 1 s on level {}, found {}; check the unit",
+                       level.name,
+                       format_seconds(level.latency));
+  }
+  return "";
+}
+
 }  // namespace
 
 std::string cluster_violation(const Cluster& cluster) {
+  for (const DeviceType& type : cluster.types) {
+    if (std::string violation = type_violation(type); !violation.empty()) {
+      return violation;
+    }
+  }
+  for (const NetworkLevel& level : cluster.levels) {
+    if (std::string violation = level_violation(level); !violation.empty()) {
+      return violation;
+    }
+  }
   std::int64_t devices = 0;
   for (const DeviceGroup& group : cluster.groups) {
     if (group.type < 0 || group.type >= static_cast<int>(cluster.types.size())) {
@@ -52,7 +117,7 @@ std::string cluster_violation(const Cluster& cluster) {
     if (group.count < 1) {
       return fmt::format("expected at least one device in a group, found {}", group.count);
     }
-    devices += group.count;
+    devices = std::min<std::int64_t>(devices + group.count, kMostDevices + 1);
   }
   if (devices < 1 || devices > kMostDevices) {
     return fmt::format("expected 1 to {} devices, found {}", kMostDevices, devices);

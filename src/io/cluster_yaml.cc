@@ -13,6 +13,8 @@
 
 #include <algorithm>
 #include <initializer_list>
+#include <optional>
+#include <set>
 
 #include "core/errors.h"
 #include "core/text.h"
@@ -25,6 +27,11 @@ namespace shardwise {
 namespace {
 
 constexpr int kMostDevices = 1 << 20;
+
+std::string suggest_if_close(const std::string& key, const std::vector<std::string>& names) {
+  const std::optional<std::string> match = closest_match(key, names);
+  return match ? fmt::format("; did you mean '{}'?", *match) : std::string();
+}
 
 // A YAML node that knows its place.
 class Node {
@@ -46,14 +53,15 @@ class Node {
   Node at(const std::string& key) const {
     require_map();
     if (!node_[key].IsDefined()) {
-      throw InputError(where(), fmt::format("expected a key '{}', which is missing", key));
+      throw InputError(where(), fmt::format("expected key '{}', found none; add it", key));
     }
     return Node(node_[key], file_, key_.empty() ? key : key_ + "." + key);
   }
 
   std::vector<Node> items() const {
     if (!node_.IsSequence()) {
-      throw InputError(where(), "expected a list, such as \"- {name: nvlink, ...}\"");
+      throw InputError(where(),
+                       "expected a list such as \"- {name: nvlink, ...}\", found " + kind());
     }
     std::vector<Node> nodes;
     for (std::size_t i = 0; i < node_.size(); ++i) {
@@ -64,7 +72,7 @@ class Node {
 
   std::string text() const {
     if (!node_.IsScalar()) {
-      throw InputError(where(), "expected a single value");
+      throw InputError(where(), "expected a single value, found " + kind());
     }
     return node_.Scalar();
   }
@@ -76,19 +84,26 @@ class Node {
       throw InputError(where(),
                        fmt::format("expected a whole number from 1 to {}, found \"{}\"",
                                    kMostDevices,
-                                   node_.IsScalar() ? node_.Scalar() : "a structure"));
+                                   node_.IsScalar() ? node_.Scalar() : kind()));
     }
     return value;
   }
 
   void reject_unknown_keys(std::initializer_list<std::string> known) const {
     require_map();
+    std::set<std::string> seen;
     for (const auto& member : node_) {
       const std::string key = member.first.IsScalar() ? member.first.Scalar() : "?";
+      const std::string place =
+          fmt::format("{}:{}: key '{}'", file_, member.first.Mark().line + 1, key);
       if (std::find(known.begin(), known.end(), key) == known.end()) {
         const std::vector<std::string> names(known);
-        throw InputError(fmt::format("{}:{}: key '{}'", file_, member.first.Mark().line + 1, key),
-                         "expected one of " + join(names, ", "));
+        throw InputError(place,
+                         "expected one of " + join(names, ", ") + "; found another key" +
+                             suggest_if_close(key, names));
+      }
+      if (!seen.insert(key).second) {
+        throw InputError(place, "expected each key once, found it again; remove one");
       }
     }
   }
@@ -96,8 +111,16 @@ class Node {
  private:
   void require_map() const {
     if (!node_.IsMap()) {
-      throw InputError(where(), "expected keys and values, such as \"name: my-cluster\"");
+      throw InputError(where(),
+                       "expected keys and values such as \"name: my-cluster\", found " + kind());
     }
+  }
+
+  std::string kind() const {
+    return node_.IsMap()        ? "keys and values"
+           : node_.IsSequence() ? "a list"
+           : node_.IsScalar()   ? "\"" + node_.Scalar() + "\""
+                                : "nothing";
   }
 
   YAML::Node node_;
@@ -137,7 +160,7 @@ NetworkLevel read_level(const Node& node) {
 int type_index(Cluster& cluster, const DeviceType& type, const Node& node) {
   for (std::size_t t = 0; t < cluster.types.size(); ++t) {
     if (cluster.types[t].name == type.name) {
-      if (cluster.types[t].memory != type.memory || cluster.types[t].peak_bf16 != type.peak_bf16) {
+      if (cluster.types[t] != type) {
         throw InputError(node.where(),
                          fmt::format("device type {} was described differently "
                                      "before; give this one another name",
@@ -160,7 +183,10 @@ Cluster read_cluster(const Node& root) {
     places = std::min<std::int64_t>(places * cluster.levels.back().size, kMostDevices + 1);
   }
   if (root.has("device") == root.has("groups")) {
-    throw InputError(root.where(), "expected either 'device' (all alike) or 'groups'");
+    throw InputError(
+        root.where(),
+        fmt::format("expected either key 'device' (all alike) or key 'groups', found {}",
+                    root.has("device") ? "both" : "neither"));
   }
   if (root.has("device")) {
     cluster.types.push_back(read_device(root.at("device")));

@@ -61,7 +61,8 @@ Enum named(const JsonValue& value, const std::array<Enum, Count>& all) {
   throw value.unexpected("one of " + join(names, ", "));
 }
 
-Seconds time_of(const JsonValue& row) { return Seconds(row.at("time_s").as_double(0, 1e6)); }
+// Nothing takes less than a picosecond, the planner's unit.
+Seconds time_of(const JsonValue& row) { return Seconds(row.at("time_s").as_double(1e-12, 1e6)); }
 double spread_of(const JsonValue& row) { return row.at("spread").as_double(0); }
 int device_type_of(const JsonValue& row) { return row.at("device_type").as_int(0, 1 << 16); }
 
@@ -83,7 +84,7 @@ MeasuredTable::OpRow op_from_json(const JsonValue& value) {
   row.key.kind = named(value.at("op"), op_kinds());
   row.key.variant = value.at("variant").as_string();
   for (const JsonValue& size : value.at("sizes").items()) {
-    row.key.sizes.push_back(size.as_int64(0));
+    row.key.sizes.push_back(size.as_int64(row.key.sizes.empty() ? 1 : 0));
   }
   if (row.key.sizes.empty()) {
     throw value.at("sizes").unexpected("at least one size");
