@@ -1,8 +1,16 @@
-// Finds the fastest plan that fits, and proves it. Exact: see docs/cost_model.md for the objective
-// and DESIGN section 5 for the order of the search.
+// Finds the fastest plan that fits, and proves it. Exact: docs/cost_model.md states the objective,
+// README.md here the space and the order of the search.
+//
+//   PlanRequest request;
+//   request.graph = [&](std::int64_t microbatch) { return build_graph(model, microbatch, 1024); };
+//   request.batch = 64;
+//   request.sequence = 1024;
+//   const PlanResult result = find_plan(request, cluster, table);
+//   if (result.plan) { ... evaluate(*result.plan, ...).step_time == result.step_time ... }
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -13,20 +21,38 @@
 
 namespace shardwise {
 
+// kOptimal: proved, within PlanRequest::gap. kFeasible: a plan, but a limit cut its proof short.
+// kInfeasible: proved that nothing fits. kLimitReached: no plan found before the limit.
 enum class StopReason { kOptimal, kFeasible, kInfeasible, kLimitReached };
 std::string to_string(StopReason reason);
+
+// What plans may do. The default is the whole space; every field only narrows it.
+struct SpaceLimits {
+  std::vector<StateSharding> state_shardings;  // empty: all
+  std::vector<Recompute> recomputes;           // empty: all
+  int max_stages = 0;                          // 0: no limit
+  int max_stage_devices = 0;                   // 0: no limit
+  int max_data_degree = 0;                     // of the mesh's data axis; 0: no limit
+  // kForbidden: free mesh axes never shard "b", so only the data axis splits the batch.
+  enum class BatchOnFreeAxes { kAllowed, kForbidden };
+  BatchOnFreeAxes batch_on_free_axes = BatchOnFreeAxes::kAllowed;
+};
+
+enum class RunnerUps { kFind, kSkip };
 
 struct PlanRequest {
   GraphBuilder graph;
   std::int64_t batch = 1;
   std::int64_t sequence = 1;
   Precision precision = Precision::kFloat32;
-  int free_axes = 2;                   // 1: the narrower named space
+  int free_axes = 2;                   // 0 (data axis only), 1 or 2
   std::vector<Schedule> schedules;     // empty: all
   std::vector<int> microbatch_counts;  // empty: all divisors of the batch
-  double gap = 0;                      // stop when proved within this relative gap
+  SpaceLimits limits;
+  double gap = 0;  // stop when proved within this relative gap
   Seconds time_limit{1e9};
   int threads = 0;  // 0: hardware; the result does not depend on it
+  RunnerUps runner_ups = RunnerUps::kFind;
 };
 
 // Best plan of a family, for the runner-up table: "data", "tensor", "pipeline", ...
@@ -36,10 +62,10 @@ struct RunnerUp {
   Picoseconds step_time{0};
 };
 
-// Why nothing fits: the smallest requirement found.
+// Why nothing fits: the plan that comes nearest to fitting, on its worst stage.
 struct Infeasibility {
-  int device = 0;
-  StageMemory memory;  // of the plan that comes nearest to fitting
+  int device = 0;      // first device of that stage
+  StageMemory memory;  // of that stage
   int first_layer = 0;
   int end_layer = 0;
   std::string would_fit;  // smallest single change that would
@@ -56,12 +82,16 @@ struct PlanResult {
   std::string space;  // what was searched, for the proof line
 };
 
-// Deterministic: equal inputs give the same plan (ties: explicit order), whatever the threads.
+// The fastest plan of the space (README.md, "The space") that fits. Deterministic: equal inputs
+// give the same plan, whatever the threads, unless the time limit cuts the search short. Throws
+// InputError for a request that no plan can satisfy (batch, counts, degrees below one) and what the
+// table throws. Thread-safe.
 PlanResult find_plan(const PlanRequest& request, const Cluster& cluster, const CostTable& costs);
 
-// Best uniform grid as Megatron-LM spans it: one tensor degree, pipeline degree, data degree,
-// sequence parallelism on or off, ZeRO-1 on or off, recomputation mode, micro-batch size, schedule,
-// for all layers alike; even layer split. Enumerates all of it with evaluate().
+// Best uniform grid as Megatron-LM spans it (planner/uniform_layout.h): one tensor degree, pipeline
+// degree, data degree, sequence parallelism on or off, ZeRO-1 on or off, recomputation mode,
+// micro-batch size and schedule for all layers alike; even layer split; all devices. Enumerates all
+// of it with evaluate(). Every one of these plans lies in the space of find_plan.
 PlanResult find_megatron_plan(const PlanRequest& request,
                               const Cluster& cluster,
                               const CostTable& costs);
