@@ -83,7 +83,7 @@ def main():
     step_title(3, f"train on {size} bytes of licence texts")
     records, summary = sw.train(
         chosen, text, TRAINING_STEPS, out / "training", "--checkpoint", out / "checkpoints",
-        "--learning-rate", "1e-3", "--warmup", "10", quiet=False,
+        "--learning-rate", "1e-3", "--warmup", "10", "--decay-steps", TRAINING_STEPS, quiet=False,
     )
     entropy = unigram_entropy(text)
     last = sum(r["loss"] for r in records[-10:]) / 10

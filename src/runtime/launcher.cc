@@ -2,6 +2,7 @@
 
 #include <ATen/Parallel.h>
 #include <fmt/format.h>
+#include <malloc.h>
 #include <sched.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
@@ -180,8 +181,16 @@ std::vector<int> usable_cores() {
   return cores;
 }
 
+namespace {
+constexpr int kKeptBlock = 1 << 30;
+}  // namespace
+
 std::optional<int> settle_on_core(const LaunchedRank& place) {
   at::set_num_threads(1);
+  // Tensors of one step are freed and asked for again in the next: memory that went back to the
+  // system in between would be faulted in again, page by page.
+  ::mallopt(M_MMAP_THRESHOLD, kKeptBlock);
+  ::mallopt(M_TRIM_THRESHOLD, kKeptBlock);
   const std::vector<int> cores = usable_cores();
   if (static_cast<int>(cores.size()) < place.local_size) {
     return std::nullopt;
