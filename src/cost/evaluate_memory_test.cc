@@ -73,6 +73,22 @@ TEST(EvaluateMemory, StateShardingDividesOnePartAfterTheOther) {
   EXPECT_EQ(parameters.transient, none.transient + Bytes(8 * 1088));
 }
 
+TEST(EvaluateMemory, RecomputedOpsHoldTheirGatheredParametersTogether) {
+  const Graph graph = small_model(2, 1);
+  const auto transient_with = [&](StateSharding sharding) {
+    Plan plan = staged_plan(graph, 2, 1, Mesh{{2, 1, 1}}, {0, 3});
+    for (LayerPlan& layer : plan.stages[0].chunks[0].layers) {
+      layer.state_sharding = sharding;
+      layer.recompute = Recompute::kFull;
+    }
+    return run(plan, graph).stage_memory[0].transient;
+  };
+  // norm and up run again (32 + 1088 parameters) and hold what they gathered; down's result is not
+  // needed again: in its backward it adds 1040 weights and 1040 gradients, more than up's 1088.
+  EXPECT_EQ(transient_with(StateSharding::kParameters),
+            transient_with(StateSharding::kNone) + Bytes(4 * (32 + 1088 + 2 * 1040)));
+}
+
 TEST(EvaluateMemory, EarlyStagesHoldMoreMicrobatches) {
   const Graph graph = small_model(1, 2);
   Plan plan = staged_plan(graph, 4, 4, Mesh{}, {0, 2, 4});

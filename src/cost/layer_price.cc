@@ -60,11 +60,22 @@ class LayerPricer {
         backward_of_op_[at(step.op)] += price_.backward - before;
       }
     }
-    Bytes largest_op_state{0};
-    for (int o = 0; o < static_cast<int>(block_.ops.size()); ++o) {
-      largest_op_state = std::max(largest_op_state, add_parameters(o));
+    std::vector<bool> runs_again(block_.ops.size(), false);
+    for (const LayerStep& step : body_.recompute) {
+      if (step.kind == LayerStep::Kind::kOp) {
+        runs_again[at(step.op)] = true;
+      }
     }
-    price_.transient = transient_bytes(body_) + largest_op_state;
+    Bytes largest_op_state{0};
+    Bytes held{0};  // gathered for recomputation, still needed in backward
+    for (int o = 0; o < static_cast<int>(block_.ops.size()); ++o) {
+      const MomentaryState state = add_parameters(o);
+      const bool is_held = runs_again[at(o)];
+      held += is_held ? state.gathered : Bytes(0);
+      largest_op_state =
+          std::max(largest_op_state, state.gradients + (is_held ? Bytes(0) : state.gathered));
+    }
+    price_.transient = transient_bytes(body_) + largest_op_state + held;
     add_saved_values();
     return price_;
   }
@@ -178,12 +189,17 @@ class LayerPricer {
     return plan_.state_sharding;
   }
 
-  // Memory, update and collectives of op `o`'s parameters. Returns what its kernels need of them
-  // for the moment: gathered weights and whole gradients.
-  Bytes add_parameters(int o) {
+  // What the kernels of an op need of its parameters for the moment.
+  struct MomentaryState {
+    Bytes gathered{0};   // whole weights
+    Bytes gradients{0};  // whole gradients, until they are shared out
+  };
+
+  // Memory, update and collectives of op `o`'s parameters.
+  MomentaryState add_parameters(int o) {
     const Op& op = block_.ops[at(o)];
     std::map<std::pair<unsigned, StateSharding>, ReductionGroup> groups;
-    Bytes momentary{0};
+    MomentaryState momentary;
     std::int64_t updated = 0;
     for (int i = 0; i < static_cast<int>(op.parameters.size()); ++i) {
       const Operand& operand = op.parameters[at(i)];
@@ -201,8 +217,9 @@ class LayerPricer {
       }
       updated += !has_state ? 0 : sharding >= StateSharding::kOptimizer ? chunk : elements;
       if (sharding >= StateSharding::kGradients && ranks > 1) {
-        momentary += Bytes(elements * kFloatBytes);
-        momentary += Bytes(sharding == StateSharding::kParameters ? elements * compute_bytes() : 0);
+        momentary.gradients += Bytes(elements * kFloatBytes);
+        momentary.gathered +=
+            Bytes(sharding == StateSharding::kParameters ? elements * compute_bytes() : 0);
       }
       if (ranks == 1) {
         continue;
