@@ -14,6 +14,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
+#include <limits>
 #include <set>
 #include <utility>
 
@@ -181,16 +182,12 @@ std::vector<int> usable_cores() {
   return cores;
 }
 
-namespace {
-constexpr int kKeptBlock = 1 << 30;
-}  // namespace
-
 std::optional<int> settle_on_core(const LaunchedRank& place) {
   at::set_num_threads(1);
   // Tensors of one step are freed and asked for again in the next: memory that went back to the
   // system in between would be faulted in again, page by page.
-  ::mallopt(M_MMAP_THRESHOLD, kKeptBlock);
-  ::mallopt(M_TRIM_THRESHOLD, kKeptBlock);
+  ::mallopt(M_MMAP_MAX, 0);
+  ::mallopt(M_TRIM_THRESHOLD, std::numeric_limits<int>::max());
   const std::vector<int> cores = usable_cores();
   if (static_cast<int>(cores.size()) < place.local_size) {
     return std::nullopt;

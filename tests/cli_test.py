@@ -1,0 +1,169 @@
+"""Commands of the binary: what they print, their exit codes, and errors that teach."""
+
+import json
+import unittest
+
+from shardwise_process import TINY_GPT2, ShardwiseCase
+
+
+class Help(ShardwiseCase):
+    def test_every_command_has_help_with_an_example(self):
+        for command in ("plan", "evaluate", "check"):
+            self.assertIn("Example", self.succeed(command, "--help"))
+
+    def test_unknown_command_is_bad_input(self):
+        self.fail(2, "plann")
+
+
+class Evaluate(ShardwiseCase):
+    def test_plan_file_round_trip_gives_the_same_account(self):
+        plan = self.make_plan("tp=2 dp=2")
+        again = self.folder / "again.json"
+        self.succeed("evaluate", plan, "-o", again)
+        self.assertEqual(plan.read_bytes(), again.read_bytes())
+
+    def test_json_has_stable_keys(self):
+        plan = self.make_plan("pp=2 dp=2")
+        account = json.loads(self.succeed("evaluate", plan, "--json"))
+        for key in ("step_time_s", "tokens_per_s", "fits", "times", "memory", "traffic"):
+            self.assertIn(key, account)
+        self.assertEqual(len(account["memory"]), 2)
+
+    def test_check_accepts_what_evaluate_wrote(self):
+        self.assertIn("sound", self.succeed("check", self.make_plan("tp=2 dp=2")))
+
+    def test_check_finds_a_changed_claim(self):
+        plan = self.make_plan("tp=2 dp=2")
+        document = json.loads(plan.read_text())
+        document["prediction"]["step_time_ps"] += 1
+        plan.write_text(json.dumps(document))
+        self.assertIn("the plan says", self.fail(1, "check", plan))
+
+
+class Plan(ShardwiseCase):
+    def test_plan_is_proved_and_checks(self):
+        path = self.folder / "best.json"
+        answer = json.loads(
+            self.succeed("plan", self.model, "local:4", "--batch", 8, "--sequence", 32, "-o", path,
+                         "--json")
+        )
+        self.assertEqual(answer["stop_reason"], "optimal")
+        self.assertLessEqual(answer["lower_bound_s"], answer["step_time_s"])
+        self.succeed("check", path)
+
+    def test_no_uniform_grid_is_faster(self):
+        shape = ["--batch", 8, "--sequence", 32, "--json"]
+        best = json.loads(self.succeed("plan", self.model, "local:4", *shape))
+        grid = json.loads(self.succeed("plan", self.model, "local:4", *shape, "--method", "megatron"))
+        self.assertLessEqual(best["step_time_s"], grid["step_time_s"])
+
+    def test_plan_does_not_depend_on_threads(self):
+        plans = []
+        for threads in (1, 2):
+            path = self.folder / f"{threads}.json"
+            self.succeed("plan", self.model, "local:4", "--batch", 8, "--sequence", 32, "--threads",
+                         threads, "-o", path)
+            plans.append(path.read_bytes())
+        self.assertEqual(*plans)
+
+    def test_infeasible_says_device_bytes_and_change(self):
+        cluster = self.write(
+            "small.yaml",
+            "name: small\n"
+            "device: {type: tiny, memory: 1 MB, fp32: 1 TFLOP/s, bf16: 1 TFLOP/s,"
+            " memory_bandwidth: 10 GB/s}\n"
+            "levels: [{name: bus, size: 2, bandwidth: 1 GB/s, latency: 10 us}]\n",
+        )
+        said = self.fail(1, "plan", self.model, cluster, "--batch", 8, "--sequence", 32)
+        for word in ("no plan fits", "device", "weights", "would fit"):
+            self.assertIn(word, said)
+
+
+class BadInput(ShardwiseCase):
+    SHAPE = ("--batch", 8, "--sequence", 32)
+
+    def test_missing_model(self):
+        self.assertIn("nowhere", self.fail(2, "plan", "nowhere/config.json", "local:2", *self.SHAPE))
+
+    def test_malformed_model_names_the_line(self):
+        model = self.write("bad.json", '{\n"model_type": "gpt2",\n"n_embd": }\n')
+        self.assertIn("bad.json:3", self.fail(2, "plan", model, "local:2", *self.SHAPE))
+
+    def test_missing_structural_key_is_named(self):
+        config = {k: v for k, v in TINY_GPT2.items() if k != "n_embd"}
+        model = self.write("bad.json", json.dumps(config))
+        self.assertIn("n_embd", self.fail(2, "plan", model, "local:2", *self.SHAPE))
+
+    def test_unknown_model_type_is_named(self):
+        model = self.write("bad.json", json.dumps({**TINY_GPT2, "model_type": "gtp2"}))
+        self.assertIn("gtp2", self.fail(2, "plan", model, "local:2", *self.SHAPE))
+
+    def test_unknown_preset_suggests_the_nearest(self):
+        said = self.fail(2, "plan", self.model, "dgx-h10:1", *self.SHAPE)
+        self.assertIn("dgx-h100", said)
+
+    def test_cluster_file_quantity_without_unit(self):
+        cluster = self.write(
+            "c.yaml",
+            "name: c\n"
+            "device: {type: t, memory: 80, fp32: 1 TFLOP/s, bf16: 1 TFLOP/s,"
+            " memory_bandwidth: 1 GB/s}\n"
+            "levels: [{name: l, size: 2, bandwidth: 1 GB/s, latency: 1 us}]\n",
+        )
+        said = self.fail(2, "plan", self.model, cluster, *self.SHAPE)
+        self.assertIn("c.yaml:2", said)
+        self.assertIn("memory", said)
+
+    def test_cluster_file_that_is_no_yaml(self):
+        cluster = self.write("c.yaml", "name: [unclosed\n")
+        self.assertIn("c.yaml", self.fail(2, "plan", self.model, cluster, *self.SHAPE))
+
+    def test_missing_and_malformed_profile(self):
+        self.assertIn("p.json", self.fail(2, "plan", self.model, self.folder / "p.json", *self.SHAPE))
+        profile = self.write("p.json", '{"format": "shardwise-profile", "version": 1}')
+        self.assertIn("p.json", self.fail(2, "plan", self.model, profile, *self.SHAPE))
+
+    def test_malformed_plan(self):
+        plan = self.write("plan.json", '{"format": "something else"}')
+        self.assertIn("shardwise-plan", self.fail(2, "evaluate", plan))
+
+    def test_plan_with_an_unknown_axis_names_the_place(self):
+        path = self.make_plan("tp=2")
+        document = json.loads(path.read_text())
+        layers = document["plan"]["stages"][0]["chunks"][0]["layers"]
+        layers[1]["op_axes"][next(iter(layers[1]["op_axes"]))][1] = "q"
+        path.write_text(json.dumps(document))
+        self.assertIn("op_axes", self.fail(2, "evaluate", path))
+
+    def test_sequence_beyond_positions(self):
+        said = self.fail(2, "plan", self.model, "local:2", "--batch", 8, "--sequence", 64)
+        self.assertIn("32", said)
+
+    def test_batch_that_does_not_divide(self):
+        said = self.fail(2, "evaluate", self.model, "local:4", "--batch", 6, "--sequence", 32,
+                         "--layout", "dp=4")
+        self.assertIn("6", said)
+
+    def test_heads_that_do_not_divide(self):
+        said = self.fail(2, "evaluate", self.model, "local:3", "--batch", 6, "--sequence", 32,
+                         "--layout", "tp=3")
+        self.assertIn("3", said)
+
+    def test_layout_key_that_nobody_knows(self):
+        said = self.fail(2, "evaluate", self.model, "local:2", "--batch", 8, "--sequence", 32,
+                         "--layout", "tpp=2")
+        self.assertIn("tpp", said)
+
+    def test_layout_larger_than_the_cluster(self):
+        said = self.fail(2, "evaluate", self.model, "local:2", "--batch", 8, "--sequence", 32,
+                         "--layout", "dp=4")
+        self.assertIn("4", said)
+
+    def test_output_in_a_folder_that_does_not_exist(self):
+        said = self.fail(2, "evaluate", self.model, "local:2", "--batch", 8, "--sequence", 32,
+                         "--layout", "dp=2", "-o", self.folder / "none" / "plan.json")
+        self.assertIn("none", said)
+
+
+if __name__ == "__main__":
+    unittest.main()
