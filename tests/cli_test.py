@@ -12,7 +12,7 @@ class Help(ShardwiseCase):
             self.assertIn("Example", self.succeed(command, "--help"))
 
     def test_unknown_command_is_bad_input(self):
-        self.fail(2, "plann")
+        self.refuse(2, "plann")
 
 
 class Evaluate(ShardwiseCase):
@@ -37,7 +37,7 @@ class Evaluate(ShardwiseCase):
         document = json.loads(plan.read_text())
         document["prediction"]["step_time_ps"] += 1
         plan.write_text(json.dumps(document))
-        self.assertIn("the plan says", self.fail(1, "check", plan))
+        self.assertIn("the plan says", self.refuse(1, "check", plan))
 
 
 class Plan(ShardwiseCase):
@@ -74,7 +74,7 @@ class Plan(ShardwiseCase):
             " memory_bandwidth: 10 GB/s}\n"
             "levels: [{name: bus, size: 2, bandwidth: 1 GB/s, latency: 10 us}]\n",
         )
-        said = self.fail(1, "plan", self.model, cluster, "--batch", 8, "--sequence", 32)
+        said = self.refuse(1, "plan", self.model, cluster, "--batch", 8, "--sequence", 32)
         for word in ("no plan fits", "device", "weights", "would fit"):
             self.assertIn(word, said)
 
@@ -83,23 +83,23 @@ class BadInput(ShardwiseCase):
     SHAPE = ("--batch", 8, "--sequence", 32)
 
     def test_missing_model(self):
-        self.assertIn("nowhere", self.fail(2, "plan", "nowhere/config.json", "local:2", *self.SHAPE))
+        self.assertIn("nowhere", self.refuse(2, "plan", "nowhere/config.json", "local:2", *self.SHAPE))
 
     def test_malformed_model_names_the_line(self):
         model = self.write("bad.json", '{\n"model_type": "gpt2",\n"n_embd": }\n')
-        self.assertIn("bad.json:3", self.fail(2, "plan", model, "local:2", *self.SHAPE))
+        self.assertIn("bad.json:3", self.refuse(2, "plan", model, "local:2", *self.SHAPE))
 
     def test_missing_structural_key_is_named(self):
         config = {k: v for k, v in TINY_GPT2.items() if k != "n_embd"}
         model = self.write("bad.json", json.dumps(config))
-        self.assertIn("n_embd", self.fail(2, "plan", model, "local:2", *self.SHAPE))
+        self.assertIn("n_embd", self.refuse(2, "plan", model, "local:2", *self.SHAPE))
 
     def test_unknown_model_type_is_named(self):
         model = self.write("bad.json", json.dumps({**TINY_GPT2, "model_type": "gtp2"}))
-        self.assertIn("gtp2", self.fail(2, "plan", model, "local:2", *self.SHAPE))
+        self.assertIn("gtp2", self.refuse(2, "plan", model, "local:2", *self.SHAPE))
 
     def test_unknown_preset_suggests_the_nearest(self):
-        said = self.fail(2, "plan", self.model, "dgx-h10:1", *self.SHAPE)
+        said = self.refuse(2, "plan", self.model, "dgx-h10:1", *self.SHAPE)
         self.assertIn("dgx-h100", said)
 
     def test_cluster_file_quantity_without_unit(self):
@@ -110,22 +110,22 @@ class BadInput(ShardwiseCase):
             " memory_bandwidth: 1 GB/s}\n"
             "levels: [{name: l, size: 2, bandwidth: 1 GB/s, latency: 1 us}]\n",
         )
-        said = self.fail(2, "plan", self.model, cluster, *self.SHAPE)
+        said = self.refuse(2, "plan", self.model, cluster, *self.SHAPE)
         self.assertIn("c.yaml:2", said)
         self.assertIn("memory", said)
 
     def test_cluster_file_that_is_no_yaml(self):
         cluster = self.write("c.yaml", "name: [unclosed\n")
-        self.assertIn("c.yaml", self.fail(2, "plan", self.model, cluster, *self.SHAPE))
+        self.assertIn("c.yaml", self.refuse(2, "plan", self.model, cluster, *self.SHAPE))
 
     def test_missing_and_malformed_profile(self):
-        self.assertIn("p.json", self.fail(2, "plan", self.model, self.folder / "p.json", *self.SHAPE))
+        self.assertIn("p.json", self.refuse(2, "plan", self.model, self.folder / "p.json", *self.SHAPE))
         profile = self.write("p.json", '{"format": "shardwise-profile", "version": 1}')
-        self.assertIn("p.json", self.fail(2, "plan", self.model, profile, *self.SHAPE))
+        self.assertIn("p.json", self.refuse(2, "plan", self.model, profile, *self.SHAPE))
 
     def test_malformed_plan(self):
         plan = self.write("plan.json", '{"format": "something else"}')
-        self.assertIn("shardwise-plan", self.fail(2, "evaluate", plan))
+        self.assertIn("shardwise-plan", self.refuse(2, "evaluate", plan))
 
     def test_plan_with_an_unknown_axis_names_the_place(self):
         path = self.make_plan("tp=2")
@@ -133,34 +133,34 @@ class BadInput(ShardwiseCase):
         layers = document["plan"]["stages"][0]["chunks"][0]["layers"]
         layers[1]["op_axes"][next(iter(layers[1]["op_axes"]))][1] = "q"
         path.write_text(json.dumps(document))
-        self.assertIn("op_axes", self.fail(2, "evaluate", path))
+        self.assertIn("op_axes", self.refuse(2, "evaluate", path))
 
     def test_sequence_beyond_positions(self):
-        said = self.fail(2, "plan", self.model, "local:2", "--batch", 8, "--sequence", 64)
+        said = self.refuse(2, "plan", self.model, "local:2", "--batch", 8, "--sequence", 64)
         self.assertIn("32", said)
 
     def test_batch_that_does_not_divide(self):
-        said = self.fail(2, "evaluate", self.model, "local:4", "--batch", 6, "--sequence", 32,
+        said = self.refuse(2, "evaluate", self.model, "local:4", "--batch", 6, "--sequence", 32,
                          "--layout", "dp=4")
         self.assertIn("6", said)
 
     def test_heads_that_do_not_divide(self):
-        said = self.fail(2, "evaluate", self.model, "local:3", "--batch", 6, "--sequence", 32,
+        said = self.refuse(2, "evaluate", self.model, "local:3", "--batch", 6, "--sequence", 32,
                          "--layout", "tp=3")
         self.assertIn("3", said)
 
     def test_layout_key_that_nobody_knows(self):
-        said = self.fail(2, "evaluate", self.model, "local:2", "--batch", 8, "--sequence", 32,
+        said = self.refuse(2, "evaluate", self.model, "local:2", "--batch", 8, "--sequence", 32,
                          "--layout", "tpp=2")
         self.assertIn("tpp", said)
 
     def test_layout_larger_than_the_cluster(self):
-        said = self.fail(2, "evaluate", self.model, "local:2", "--batch", 8, "--sequence", 32,
+        said = self.refuse(2, "evaluate", self.model, "local:2", "--batch", 8, "--sequence", 32,
                          "--layout", "dp=4")
         self.assertIn("4", said)
 
     def test_output_in_a_folder_that_does_not_exist(self):
-        said = self.fail(2, "evaluate", self.model, "local:2", "--batch", 8, "--sequence", 32,
+        said = self.refuse(2, "evaluate", self.model, "local:2", "--batch", 8, "--sequence", 32,
                          "--layout", "dp=2", "-o", self.folder / "none" / "plan.json")
         self.assertIn("none", said)
 

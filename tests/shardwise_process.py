@@ -55,7 +55,7 @@ class ShardwiseCase(unittest.TestCase):
         self.assertEqual(done.returncode, 0, f"{arguments}\n{done.stdout}\n{done.stderr}")
         return done.stdout
 
-    def fail(self, code, *arguments, **more):
+    def refuse(self, code, *arguments, **more):
         """Runs a command that must fail with `code`; returns what it says."""
         done = self.run_shardwise(*arguments, **more)
         self.assertEqual(done.returncode, code, f"{arguments}\n{done.stdout}\n{done.stderr}")

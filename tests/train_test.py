@@ -77,18 +77,18 @@ class Training(ShardwiseCase):
 class Failures(ShardwiseCase):
     def test_missing_data(self):
         plan = self.make_plan("dp=1")
-        self.assertIn("none.txt", self.fail(2, "train", plan, "--data", self.folder / "none.txt",
+        self.assertIn("none.txt", self.refuse(2, "train", plan, "--data", self.folder / "none.txt",
                                             "--steps", 1))
 
     def test_tokens_beyond_the_vocabulary(self):
         model = self.write("small.json", json.dumps({**TINY_GPT2, "vocab_size": 64}))
         plan = self.make_plan("dp=1", model=model)
-        said = self.fail(2, "train", plan, "--data", self.text, "--steps", 1)
+        said = self.refuse(2, "train", plan, "--data", self.text, "--steps", 1)
         self.assertIn("64", said)
 
     def test_wrong_world_size(self):
         plan = self.make_plan("dp=2")
-        said = self.fail(2, "train", plan, "--data", self.text, "--steps", 1,
+        said = self.refuse(2, "train", plan, "--data", self.text, "--steps", 1,
                          environment={"RANK": "0", "WORLD_SIZE": "3"})
         self.assertIn("3", said)
 
@@ -97,7 +97,7 @@ class Failures(ShardwiseCase):
         self.succeed("train", self.make_plan("dp=1"), "--data", self.text, "--steps", 1,
                      "--checkpoint", run)
         other = self.write("other.json", json.dumps({**TINY_GPT2, "n_embd": 64}))
-        said = self.fail(2, "train", self.make_plan("dp=1", "other_plan.json", model=other),
+        said = self.refuse(2, "train", self.make_plan("dp=1", "other_plan.json", model=other),
                          "--data", self.text, "--steps", 2, "--checkpoint", run, "--resume")
         self.assertIn("expected", said)
 
