@@ -1,0 +1,236 @@
+// Costs of one block on one stage shape, taken apart: a sum over its ops' choices and, for each
+// tensor, over the layouts in which it is made and used. The planner's own account; test and
+// find_plan hold it against evaluate().
+//
+// A *choice* of an op is an index into its assignments. A *use class* of a tensor says all that a
+// use means to it: the layout it wants forward, the layout its gradient comes back in, and what
+// backward keeps of it. When the producer's layout and all use classes are known, the tensor is
+// *closed*: its conversions, additions of gradients and kept bytes are known.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "graph/op_definition.h"
+#include "planner/space.h"
+
+namespace shardwise::planning {
+
+// Additive costs, in picoseconds and bytes.
+struct Cost {
+  std::int64_t forward = 0;   // of one micro-batch
+  std::int64_t backward = 0;  // of one micro-batch, all the rest of p_i
+  std::int64_t per_step = 0;
+  std::int64_t state = 0;  // weights, gradients, optimizer
+  std::int64_t saved = 0;  // activations of one micro-batch
+
+  Cost& operator+=(const Cost& other) {
+    forward += other.forward;
+    backward += other.backward;
+    per_step += other.per_step;
+    state += other.state;
+    saved += other.saved;
+    return *this;
+  }
+  friend Cost operator+(Cost a, const Cost& b) { return a += b; }
+  std::int64_t time() const { return forward + backward; }
+  bool operator==(const Cost&) const = default;
+};
+
+// How the layer's tied parameter (graph/tied.h), if it has one, takes part in the tie.
+enum class TieRole { kNone, kSharedAlias, kExchangedOwner, kExchangedAlias };
+
+// What a layer decides besides its ops' choices.
+struct Mode {
+  StateSharding sharding = StateSharding::kNone;
+  Recompute recompute = Recompute::kNone;
+  TieRole role = TieRole::kNone;
+
+  auto operator<=>(const Mode&) const = default;
+};
+
+// Parameter of the block that is tied to one of another layer: ops[op].parameters[index].
+struct TiedPlace {
+  int op = -1;
+  int index = -1;
+};
+
+using UseClassId = std::uint8_t;
+
+// What closing a tensor costs.
+struct Closing {
+  bool possible = true;  // padded shards cannot change their layout
+  Cost cost;
+  bool keeps_produced = false;  // the value as produced is kept for backward
+  bool keeps_output = false;    // the value in the block's output layout is kept
+};
+
+class BlockCosts {
+ public:
+  BlockCosts(const Block& block,
+             const StageShape& shape,
+             Precision precision,
+             const CostTable& costs,
+             const SpaceLimits& limits,
+             const TiedPlace& tied);
+
+  const Block& block() const { return block_; }
+  const StageShape& shape() const { return shape_; }
+  Precision precision() const { return precision_; }
+  int num_ops() const { return static_cast<int>(block_.ops.size()); }
+  const std::vector<AxisAssignment>& choices(int op) const { return ops_[at(op)].assignments; }
+  // Whether every op has a choice.
+  bool is_possible() const;
+
+  // Layouts of the boundary; one meaningless entry where the block has no input or output.
+  const std::vector<Layout>& inputs() const { return inputs_; }
+  const std::vector<Layout>& outputs() const { return outputs_; }
+  bool has_input() const { return !block_.inputs.empty(); }
+  bool has_output() const { return !block_.outputs.empty(); }
+  std::int64_t input_bytes(int input) const;
+  std::int64_t output_bytes(int output) const;
+
+  // Kernels, collectives inside them, parameters.
+  const Cost& op_cost(int op, int choice, const Mode& mode) const;
+  // Gathered weights and whole gradients that the op needs for the moment.
+  std::int64_t momentary(int op, int choice, const Mode& mode) const;
+
+  // Tensors with a cost: activations and ids that are not loaded.
+  struct TensorUse {
+    int tensor = 0;  // of the block
+    int op = 0;
+    int input = 0;
+  };
+  bool has_cost(TensorIndex tensor) const { return tensors_[at(tensor)].has_cost; }
+  int producer(TensorIndex tensor) const { return tensors_[at(tensor)].producer; }  // -1: input
+  const std::vector<TensorUse>& uses(TensorIndex tensor) const { return tensors_[at(tensor)].uses; }
+  bool is_output(TensorIndex tensor) const { return tensors_[at(tensor)].is_output; }
+  int num_classes(TensorIndex tensor) const {
+    return static_cast<int>(tensors_[at(tensor)].classes.size());
+  }
+  UseClassId use_class(int op, int input, int choice) const {
+    return ops_[at(op)].use_classes[at(input)][at(choice)];
+  }
+  UseClassId output_class(int output) const { return output_classes_[at(output)]; }
+
+  // `choice`: of the producer, or of the input layout. `uses`: sorted, equal ones repeated.
+  Closing close(TensorIndex tensor,
+                int choice,
+                std::span<const UseClassId> uses,
+                Recompute recompute) const;
+  // One use's share of the cost of closing: the shares of all uses sum to at most the cost.
+  struct Share {
+    bool possible = true;
+    double forward = 0;
+    double backward = 0;
+    double saved = 0;
+  };
+  Share share(TensorIndex tensor, int choice, UseClassId use, Recompute recompute) const;
+
+  // Parts of a bound on the layer's transient memory (option_search.cc).
+  std::int64_t produced_bytes(TensorIndex tensor, int choice) const;
+  std::int64_t wanted_bytes(TensorIndex tensor, UseClassId use) const;
+  std::int64_t gradient_bytes(TensorIndex tensor, UseClassId use) const;  // 0: no gradient
+  std::int64_t produced_gradient_bytes(TensorIndex tensor, int choice) const;
+  bool is_kept(TensorIndex tensor, UseClassId use, Recompute recompute) const;
+  std::int64_t statistics_bytes(int op, int choice) const;
+  std::int64_t workspace(int op, int choice, bool is_forward) const;
+
+  // Layouts that decide how a tie works; equal signatures share one tensor. -1: nothing tied.
+  int signature(int op, int choice, const Mode& mode) const;
+  const TiedPlace& tied() const { return tied_; }
+
+ private:
+  struct UseClass {
+    int wanted = 0;    // layout
+    int gradient = 0;  // layout
+    bool has_gradient = false;
+    bool is_needed = false;        // backward of the user reads it
+    bool is_needed_again = false;  // full recomputation reads it
+    bool is_block_output = false;
+    auto operator<=>(const UseClass&) const = default;
+  };
+  struct Conversion {
+    bool is_known = false;
+    bool possible = false;
+    std::int64_t time = 0;
+    // Selective recomputation: the value to keep so that the last one costs nothing, or -1: the
+    // source itself.
+    std::int64_t kept_bytes = -1;
+    bool keeps_last = false;
+  };
+  struct TensorModel {
+    bool has_cost = false;
+    bool has_gradient = false;
+    bool is_output = false;
+    int producer = -1;
+    int producer_output = -1;
+    bool producer_saves = false;  // its backward reads this result
+    std::vector<TensorUse> uses;
+    std::vector<Layout> layouts;
+    std::vector<std::int64_t> bytes;               // by layout
+    mutable std::vector<std::int64_t> accumulate;  // by layout; -1 unknown
+    std::vector<int> produced;                     // layout by choice of the producer
+    std::vector<int> required;                     // layout of its whole gradient, by that choice
+    std::vector<UseClass> classes;
+    mutable std::vector<std::vector<Conversion>> conversions;
+  };
+  struct OpChoice {
+    std::int64_t forward_kernel = 0;
+    std::int64_t forward_collectives = 0;
+    std::int64_t backward_kernels = 0;
+    std::int64_t backward_collectives = 0;
+    std::int64_t statistics = 0;
+    std::int64_t forward_workspace = 0;
+    std::int64_t backward_workspace = 0;
+    int signature = -1;  // without state sharding
+  };
+  struct OpModel {
+    std::vector<AxisAssignment> assignments;
+    std::vector<OpChoice> choices;
+    std::vector<std::vector<UseClassId>> use_classes;  // [input][choice]
+    bool runs_again = false;                           // under full recomputation
+    bool is_cheap = false;
+    bool has_statistics = false;
+  };
+  struct ModeCosts {
+    std::vector<std::vector<Cost>> cost;               // [op][choice]
+    std::vector<std::vector<std::int64_t>> momentary;  // [op][choice]
+  };
+
+  static std::size_t at(int index) { return static_cast<std::size_t>(index); }
+  void find_again();
+  void add_tensors();
+  void add_uses();
+  void add_op_choices(int op);
+  int layout_id(TensorModel& tensor, const Layout& layout, const Tensor& what);
+  UseClassId class_id(TensorModel& tensor, const UseClass& use);
+  std::int64_t kernel(const Op& op, const std::vector<std::int64_t>& sizes, Direction) const;
+  std::int64_t inner_collectives(const Op& op, const AxisAssignment&, Direction) const;
+  const ModeCosts& mode_costs(const Mode& mode) const;
+  void price_parameters(
+      int op, int choice, const Mode& mode, Cost& cost, std::int64_t& momentary) const;
+  const Conversion& conversion(TensorIndex tensor, int from, int to) const;
+  std::int64_t accumulate_time(const TensorModel& tensor, int layout) const;
+  std::int64_t collective(CollectiveKind kind, Bytes payload, unsigned axes, Precision) const;
+  void close_kept(
+      TensorIndex tensor, int choice, std::span<const UseClassId>, Recompute, Closing&) const;
+
+  const Block& block_;
+  const StageShape& shape_;
+  const Precision precision_;
+  const CostTable& costs_;
+  const TiedPlace tied_;
+  std::vector<Layout> inputs_;
+  std::vector<Layout> outputs_;
+  std::vector<UseClassId> output_classes_;
+  std::vector<OpModel> ops_;
+  std::vector<TensorModel> tensors_;
+  std::vector<std::pair<Layout, Layout>> signatures_;
+  mutable std::map<Mode, ModeCosts> modes_;
+};
+
+}  // namespace shardwise::planning
