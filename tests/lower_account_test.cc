@@ -81,7 +81,7 @@ std::vector<Case> dense_cases() {
         if (pipeline.ends_with(",")) {
           pipeline += std::to_string(model.decoder_layers - 3);
         }
-        // One state after the other: each meets every mesh and pipeline with some model.
+        // One state after the other: each meets every mesh and every pipeline.
         const std::string& state = states[cases.size() % states.size()];
         cases.push_back(make_case(name, model, mesh + " " + pipeline + " " + state));
       }
