@@ -66,13 +66,15 @@ std::vector<InternalCollective> experts_collectives(const Op& op,
         op.axes[static_cast<std::size_t>(axis)].sharding != AxisSharding::kExchange) {
       continue;
     }
-    // Forward: tokens there, results back. Backward: tokens and gradients of results there,
-    // gradients of tokens and (fp32) of routing weights back.
+    // Forward: tokens there, results back. Backward: tokens, gradients of results and routing
+    // weights there, gradients of tokens and (fp32) of routing weights back.
     const int exchanges = direction == Direction::kForward ? 2 : 3;
     for (int i = 0; i < exchanges; ++i) {
       collectives.push_back({CollectiveKind::kAllToAll, m, rows, /*routed=*/true});
     }
     if (direction != Direction::kForward) {
+      collectives.push_back(
+          {CollectiveKind::kAllToAll, m, Bytes(tokens * element), /*routed=*/true});
       collectives.push_back({CollectiveKind::kAllToAll, m, Bytes(tokens * 4), /*routed=*/true});
     }
   }

@@ -28,20 +28,29 @@ struct KernelContext {
   std::vector<at::Tensor> parameters;
   // Gradient accumulators, fp32 (double in double), same shapes: backward ADDS into them.
   std::vector<at::Tensor> parameter_gradients;
+  // False: nothing was added to these accumulators in this step yet and they may hold anything;
+  // backward then overwrites them wholly. Saves zeroing them and one pass over them.
+  bool accumulate = true;
 
   // Order of the whole sequence: 1 natural, c > 1 zigzag of 2c chunks (Plan::context_chunks).
   int context_chunks = 1;
   std::int64_t sequence = 0;  // whole length
 
-  // Loss and its gradient are scaled by this: 1 / (tokens of the whole step).
+  // Loss and its gradient are scaled by this: 1 / (tokens of the whole step). The loss is partial
+  // on every mesh axis that is assigned (graph/layout.h: output_layout), v included, and equal on
+  // unassigned ones.
   double loss_scale = 1;
 
-  // Experts: most routed tokens seen is written here (memory account, counts for byte checks).
+  // Experts append to this, if set, for every forward and backward: the (token, expert) rows this
+  // rank handed to the exchange on the way to the experts and those handed back, one pair of
+  // numbers for each exchange axis in mesh order, then the rows its own experts computed. Payload
+  // bytes of an exchange = rows x width x bytes of an element (op_experts.cc lists the exchanges).
   std::vector<std::int64_t>* routed_counts = nullptr;
 
   // Global position (0 <= p < sequence) of each local row of the sequence axis "s".
   std::vector<std::int64_t> positions() const;
   // First global index of loop axis `axis` on this rank, and how many real (unpadded) ones follow.
+  // Requires an axis that some operand contains.
   std::int64_t axis_offset(int axis) const;
   std::int64_t axis_real_size(int axis) const;
   // Whether this rank adds epilogue operands (coordinate 0 on mesh axes whose loop axis is summed).
@@ -51,6 +60,10 @@ struct KernelContext {
 // Positions of the tokens in storage order for a sequence of `sequence` tokens in `context_chunks`.
 std::vector<std::int64_t> token_order(std::int64_t sequence, int context_chunks);
 
+// Tensors in and out are contiguous. A gradient may be the output gradient itself (kAdd, position
+// embedding): the same storage, so add into it only if nobody else reads it. Kernels keep no state
+// of a call and may run on several threads at once; run them under c10::InferenceMode (or below
+// autograd): nothing here records a tape.
 class Kernel {
  public:
   virtual ~Kernel() = default;
@@ -77,7 +90,8 @@ class Kernel {
   virtual void backward_weight(const KernelContext&, const BackwardInputs&) const = 0;
   // Both. Kinds that do not split implement only this (OpDefinition::splits_backward); needs_input
   // false: input gradients are not wanted (first layer).
-  virtual std::vector<at::Tensor> backward(const KernelContext&, const BackwardInputs&,
+  virtual std::vector<at::Tensor> backward(const KernelContext&,
+                                           const BackwardInputs&,
                                            bool needs_input) const = 0;
 };
 

@@ -1,0 +1,108 @@
+#include "runtime/activation_function.h"
+
+#include <ATen/ops/clamp_min.h>
+#include <ATen/ops/gelu.h>
+#include <ATen/ops/gelu_backward.h>
+#include <ATen/ops/mul.h>
+#include <ATen/ops/silu.h>
+#include <ATen/ops/silu_backward.h>
+#include <ATen/ops/threshold_backward.h>
+
+#include "core/errors.h"
+#include "runtime/kernel_parts.h"
+
+namespace shardwise {
+
+ActivationFunction activation_function(const std::string& name) {
+  if (name == "gelu") {
+    return ActivationFunction::kGelu;
+  }
+  if (name == "gelu_tanh") {
+    return ActivationFunction::kGeluTanh;
+  }
+  if (name == "relu") {
+    return ActivationFunction::kRelu;
+  }
+  if (name == "silu") {
+    return ActivationFunction::kSilu;
+  }
+  throw InputError("activation",
+                   "expected gelu, gelu_tanh, relu or silu, got \"" + name +
+                       "\"; the runtime cannot train with it");
+}
+
+void activate(ActivationFunction function, const at::Tensor& x, at::Tensor out) {
+  switch (function) {
+    case ActivationFunction::kGelu:
+      at::gelu_out(out, x, "none");
+      return;
+    case ActivationFunction::kGeluTanh:
+      at::gelu_out(out, x, "tanh");
+      return;
+    case ActivationFunction::kRelu:
+      at::clamp_min_out(out, x, 0);
+      return;
+    case ActivationFunction::kSilu:
+      at::silu_out(out, x);
+      return;
+  }
+}
+
+void activate_backward(ActivationFunction function,
+                       const at::Tensor& gradient,
+                       const at::Tensor& x,
+                       at::Tensor out) {
+  switch (function) {
+    case ActivationFunction::kGelu:
+      at::gelu_backward_out(out, gradient, x, "none");
+      return;
+    case ActivationFunction::kGeluTanh:
+      at::gelu_backward_out(out, gradient, x, "tanh");
+      return;
+    case ActivationFunction::kRelu:
+      at::threshold_backward_out(out, gradient, x, 0);
+      return;
+    case ActivationFunction::kSilu:
+      at::silu_backward_out(out, gradient, x);
+      return;
+  }
+}
+
+void activate_gated(ActivationFunction function,
+                    const at::Tensor& gate,
+                    const at::Tensor& up,
+                    const at::Tensor& out) {
+  const at::Tensor flat_gate = gate.view({-1});
+  const at::Tensor flat_up = up.view({-1});
+  const at::Tensor flat_out = out.view({-1});
+  for_rows_in_cache(out, out.numel(), 1, [&](std::int64_t first, std::int64_t count) {
+    at::Tensor part = flat_out.narrow(0, first, count);
+    activate(function, flat_gate.narrow(0, first, count), part);
+    part.mul_(flat_up.narrow(0, first, count));
+  });
+}
+
+void activate_gated_backward(ActivationFunction function,
+                             const at::Tensor& gradient,
+                             const at::Tensor& gate,
+                             const at::Tensor& up,
+                             const at::Tensor& dgate,
+                             const at::Tensor& dup) {
+  const at::Tensor flat_gradient = gradient.view({-1});
+  const at::Tensor flat_gate = gate.view({-1});
+  const at::Tensor flat_up = up.view({-1});
+  const at::Tensor flat_dgate = dgate.view({-1});
+  const at::Tensor flat_dup = dup.view({-1});
+  for_rows_in_cache(gate, gate.numel(), 1, [&](std::int64_t first, std::int64_t count) {
+    const at::Tensor part = flat_gradient.narrow(0, first, count);
+    const at::Tensor gate_part = flat_gate.narrow(0, first, count);
+    at::Tensor dgate_part = flat_dgate.narrow(0, first, count);
+    at::Tensor dup_part = flat_dup.narrow(0, first, count);
+    at::mul_out(dgate_part, part, flat_up.narrow(0, first, count));
+    activate_backward(function, dgate_part, gate_part, dgate_part);
+    activate(function, gate_part, dup_part);
+    dup_part.mul_(part);
+  });
+}
+
+}  // namespace shardwise
