@@ -36,8 +36,8 @@ std::string suggest_if_close(const std::string& key, const std::vector<std::stri
 // A YAML node that knows its place.
 class Node {
  public:
-  Node(YAML::Node node, std::string file, std::string key)
-      : node_(std::move(node)), file_(std::move(file)), key_(std::move(key)) {}
+  Node(const YAML::Node& node, std::string file, std::string key)
+      : node_(node), file_(std::move(file)), key_(std::move(key)) {}
 
   std::string where() const {
     const int line = node_.IsDefined() ? node_.Mark().line + 1 : 0;

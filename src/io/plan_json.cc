@@ -87,7 +87,7 @@ AxisLayout axis_layout_from_json(const JsonValue& value) {
 }
 
 std::vector<JsonValue> three_items(const JsonValue& value) {
-  const std::vector<JsonValue> items = value.items();
+  std::vector<JsonValue> items = value.items();
   if (items.size() != kMeshAxes) {
     throw value.unexpected(fmt::format("{} entries, one for each mesh axis", kMeshAxes));
   }

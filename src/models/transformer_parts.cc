@@ -48,7 +48,7 @@ constexpr std::string_view kSlidingAttention = "sliding_attention";
 std::string read_activation(ConfigReader& reader,
                             const std::string& key,
                             const std::string& absent) {
-  const std::string name = reader.text(key, absent);
+  std::string name = reader.text(key, absent);
   const std::optional<JsonValue> value = reader.find(key);
   for (const auto& [theirs, ours] : kActivations) {
     if (theirs != name) {
