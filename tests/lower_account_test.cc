@@ -83,7 +83,7 @@ std::vector<Case> dense_cases() {
         }
         // One state after the other: each meets every mesh and every pipeline.
         const std::string& state = states[cases.size() % states.size()];
-        cases.push_back(make_case(name, model, mesh + " " + pipeline + " " + state));
+        cases.push_back(make_case(name, model, fmt::format("{} {} {}", mesh, pipeline, state)));
       }
     }
   }

@@ -318,6 +318,7 @@ std::vector<Program> lower_all(const Plan& plan, const Graph& graph, int world) 
   }
   SharedParts shared(plan, graph);
   std::vector<Program> programs;
+  programs.reserve(at(ranks));
   for (int rank = 0; rank < ranks; ++rank) {
     programs.push_back(lower_rank(shared, rank));
   }

@@ -103,6 +103,20 @@ void apply(const Setting& setting, UniformLayout& layout) {
   }
 }
 
+// Keeps products of degrees far from overflow.
+void check_size(const UniformLayout& layout, const std::string& where) {
+  std::int64_t product = 1;
+  for (const int degree :
+       {layout.tensor, layout.pipeline, layout.data, layout.context, layout.chunks}) {
+    product *= degree;
+    if (product > kMostRanks) {
+      throw InputError(
+          where,
+          fmt::format("tp x pp x dp x cp x vp is more than {}; use smaller degrees", kMostRanks));
+    }
+  }
+}
+
 std::vector<std::string> words_of(const std::string& text) {
   std::vector<std::string> words;
   std::string word;
@@ -331,15 +345,16 @@ class UniformPlanner {
   }
 
   void check_sequence() const {
-    if (layout_.context > 1 && sequence_ % (2 * layout_.context) != 0) {
+    const std::int64_t chunks = 2 * static_cast<std::int64_t>(layout_.context);
+    if (layout_.context > 1 && sequence_ % chunks != 0) {
       fail(fmt::format(
           "cp={} needs a sequence that 2 x {} divides (each rank takes an early and a late chunk), "
           "found {} tokens; nearest: {}",
           layout_.context,
           layout_.context,
           sequence_,
-          nearest(sequence_, sequence_ + 2 * layout_.context, [this](std::int64_t tokens) {
-            return tokens % (2 * layout_.context) == 0;
+          nearest(sequence_, sequence_ + chunks, [chunks](std::int64_t tokens) {
+            return tokens % chunks == 0;
           })));
     }
     const int shards = layout_.context * layout_.tensor;
@@ -599,6 +614,7 @@ UniformLayout parse_uniform_layout(const std::string& text, const std::string& w
     }
     apply(setting, layout);
   }
+  check_size(layout, where);
   if (layout.chunks > 1 && !seen.contains("schedule")) {
     layout.schedule = Schedule::kInterleaved;
   }

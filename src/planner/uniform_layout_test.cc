@@ -98,6 +98,8 @@ TEST(UniformLayoutText, ErrorsNameKeyValueAndRemedy) {
   EXPECT_THAT(error_of([] { parse("schedule=1f1b-eagre"); }),
               HasSubstr("did you mean '1f1b-eager'"));
   EXPECT_THAT(error_of([] { parse("layers=3,"); }), HasSubstr("key 'layers'"));
+  EXPECT_THAT(error_of([] { parse("tp=1000000 dp=1000000 pp=1000000"); }),
+              HasSubstr("use smaller degrees"));
 }
 
 TEST(UniformPlan, TensorParallelIsMegatrons) {
