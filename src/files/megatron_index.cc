@@ -96,7 +96,7 @@ MegatronIndex read_header(const InputFile& file) {
 // Calls visit(index, value) for each number of the array at `begin` of the file.
 template <typename Number, typename Visit>
 void for_each_number(const InputFile& file, std::int64_t begin, std::int64_t count, Visit visit) {
-  std::vector<Number> chunk(kChunk);
+  std::vector<Number> chunk(std::min(kChunk, static_cast<std::size_t>(count)));
   for (std::int64_t first = 0; first < count; first += static_cast<std::int64_t>(kChunk)) {
     const auto length = std::min(count - first, static_cast<std::int64_t>(kChunk));
     const std::span<Number> part(chunk.data(), static_cast<std::size_t>(length));

@@ -89,7 +89,7 @@ TEST(MegatronIndex, ManySequencesAreReadInPieces) {
 
 TEST(MegatronIndex, WrongHeadersAreErrors) {
   IndexText index;
-  index.magic = "TNTIDX\0\0\0";
+  index.magic = "TNTIDX...";
   EXPECT_THAT(error_of(index.text()), HasSubstr("expected a Megatron index, which begins with"));
   index = {.version = 2};
   EXPECT_THAT(error_of(index.text()), HasSubstr("expected version 1 of the format, found 2"));
