@@ -2,6 +2,7 @@
 
 #include <ATen/ops/empty.h>
 #include <ATen/ops/zeros.h>
+#include <c10/core/InferenceMode.h>
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -23,6 +24,11 @@ std::size_t at(int index) { return static_cast<std::size_t>(index); }
 
 bool contains(const std::vector<BufferId>& ids, BufferId id) {
   return std::find(ids.begin(), ids.end(), id) != ids.end();
+}
+
+// Whether no other slot or view holds the tensor's storage: a gradient may be that of two tensors.
+bool is_sole_holder(const at::Tensor& tensor) {
+  return tensor.use_count() == 1 && tensor.storage().use_count() == 1;
 }
 
 const char* name_of(Direction direction) {
@@ -100,10 +106,9 @@ void Executor::prepare_contexts() {
     if (op.kind == OpKind::kCrossEntropy) {
       counts_loss_ = true;
       for (int m = 0; m < kMeshAxes; ++m) {
-        const int axis = context.assignment[at(m)];
-        const bool cuts_tokens =
-            axis != kUnassigned && (axis == axis_index(op, "b") || axis == axis_index(op, "s"));
-        counts_loss_ = counts_loss_ && (cuts_tokens || coordinates_[at(m)] == 0);
+        // Partial on assigned axes, equal on the others.
+        counts_loss_ =
+            counts_loss_ && (context.assignment[at(m)] != kUnassigned || coordinates_[at(m)] == 0);
       }
     }
     contexts_.emplace(key, std::move(context));
@@ -148,6 +153,7 @@ double Executor::evaluate(BatchSource& batches) {
 }
 
 void Executor::run_program(const Program& program, Run& run) {
+  const c10::InferenceMode no_tape;
   for (const Instruction& instruction : program.instructions) {
     run_instruction(instruction, run);
     for (const BufferId id : instruction.frees) {
@@ -319,8 +325,7 @@ void Executor::convert(const Instruction& instruction) {
   const BufferId from = instruction.reads[0];
   CommunicationGroup* group =
       step.kind == CollectiveKind::kSlice ? nullptr : &groups_.of_compute(instruction.group);
-  // Storage may be shared (an addition's gradient is that of both its inputs): then it stays.
-  const bool dies = contains(instruction.frees, from) && slot(from).storage().use_count() == 1;
+  const bool dies = contains(instruction.frees, from) && is_sole_holder(slot(from));
   slot(instruction.writes[0]) = convert_layout(step,
                                                slot(from).contiguous(),
                                                group,
@@ -332,9 +337,9 @@ void Executor::convert(const Instruction& instruction) {
 void Executor::accumulate(const Instruction& instruction) {
   const at::Tensor& a = slot(instruction.reads[0]);
   const at::Tensor& b = slot(instruction.reads[1]);
-  if (instruction.in_place == instruction.reads[0]) {
+  if (instruction.in_place == instruction.reads[0] && is_sole_holder(a)) {
     slot(instruction.writes[0]) = a.add_(b);
-  } else if (instruction.in_place == instruction.reads[1]) {
+  } else if (instruction.in_place == instruction.reads[1] && is_sole_holder(b)) {
     slot(instruction.writes[0]) = b.add_(a);
   } else {
     slot(instruction.writes[0]) = a.add(b);

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "core/errors.h"
+#include "runtime/kernel_parts.h"
 
 namespace shardwise {
 namespace {
@@ -68,21 +69,6 @@ at::Tensor slice(const at::Tensor& input, int dim, int coordinate, int degree) {
 }
 
 }  // namespace
-
-WireType wire_type(const at::Tensor& tensor) {
-  switch (tensor.scalar_type()) {
-    case at::kFloat:
-      return WireType::kFloat32;
-    case at::kBFloat16:
-      return WireType::kBFloat16;
-    case at::kDouble:
-      return WireType::kFloat64;
-    case at::kLong:
-      return WireType::kInt64;
-    default:
-      SHARDWISE_CHECK(false, "element type without a wire type");
-  }
-}
 
 at::Tensor convert_layout(const CollectiveStep& step,
                           const at::Tensor& input,

@@ -8,8 +8,6 @@
 
 namespace shardwise {
 
-WireType wire_type(const at::Tensor& tensor);
-
 // The local tensor after `step`, in storage of its own, contiguous. `group` is this rank's group
 // along step.mesh_axis (unused by a slice), `coordinate` its place there. `input` is contiguous;
 // `may_overwrite`: it dies here, an all-reduce may work in its storage.

@@ -9,7 +9,7 @@
 
 #include "core/errors.h"
 #include "runtime/initial_values.h"
-#include "runtime/layout_conversion.h"
+#include "runtime/kernel_parts.h"
 
 namespace shardwise {
 namespace {
