@@ -148,7 +148,7 @@ BufferId LayerWriter::buffer(int layer, int microbatch, ValueId id) {
     made.bytes = value.bytes;
     known = static_cast<BufferId>(program_.buffers.size());
     program_.buffers.push_back(std::move(made));
-    if (program_.buffers.back().role == BufferRole::kLoss) {
+    if (id == shared_.body(layer).loss) {  // recomputation makes another one, which nobody reads
       losses_.push_back(known);
     }
   }
