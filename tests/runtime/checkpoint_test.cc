@@ -135,6 +135,7 @@ TEST(Checkpoint, KeepsTheLastTwoAndPointsToTheNewest) {
   EXPECT_THAT(names_in(folder.path()), ElementsAre("latest", "step-10", "step-11"));
   EXPECT_EQ(find_latest(folder.path()), folder.path() / "step-11");
   EXPECT_EQ(job.load(folder.path(), 11), 0);
+  EXPECT_GT(job.load(folder.path(), 10), 0);  // the comparison can fail
   EXPECT_EQ(job.load(folder.path() / "step-10", 10), 0);
 }
 

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <filesystem>
 #include <functional>
+#include <memory>
 #include <numeric>
 #include <string>
 
@@ -15,6 +16,43 @@
 
 namespace shardwise::testing {
 
+// The disk without waiting for it: a killed process loses nothing that it has written.
+class UnsyncedDisk final : public FileSystem {
+ public:
+  std::unique_ptr<OutputFile> open_output(const std::filesystem::path& path,
+                                          OpenMode mode) override {
+    return std::make_unique<File>(disk().open_output(path, mode));
+  }
+  void sync_folder(const std::filesystem::path&) override {}
+  void rename(const std::filesystem::path& from, const std::filesystem::path& to) override {
+    disk().rename(from, to);
+  }
+  void exchange(const std::filesystem::path& a, const std::filesystem::path& b) override {
+    disk().exchange(a, b);
+  }
+  void make_folder(const std::filesystem::path& path) override { disk().make_folder(path); }
+  void remove(const std::filesystem::path& path) override { disk().remove(path); }
+  PathKind kind(const std::filesystem::path& path) const override { return disk().kind(path); }
+  std::vector<std::filesystem::path> list(const std::filesystem::path& folder) const override {
+    return disk().list(folder);
+  }
+
+ private:
+  class File final : public OutputFile {
+   public:
+    explicit File(std::unique_ptr<OutputFile> real) : real_(std::move(real)) {}
+    void write_at(std::int64_t offset, std::span<const std::byte> data) override {
+      real_->write_at(offset, data);
+    }
+    void resize(std::int64_t size) override { real_->resize(size); }
+    void sync() override {}
+
+   private:
+    std::unique_ptr<OutputFile> real_;
+  };
+};
+
+// A plan of a model with what checkpoints need.
 class Job {
  public:
   Job(const TestModel& model, const std::string& layout, Precision precision = Precision::kFloat32)
@@ -56,7 +94,9 @@ class Job {
   void save(const std::filesystem::path& folder,
             std::int64_t step,
             int generation,
-            const CheckpointOptions& options = {}) const {
+            CheckpointOptions options = {}) const {
+    UnsyncedDisk unsynced;
+    options.files = options.files != nullptr ? options.files : &unsynced;
     run([&](FakeState& state, CommunicationGroup& everyone) {
       state.fill(plan_.graph, generation);
       state.set_progress(progress(step));
