@@ -18,11 +18,11 @@ namespace {
 namespace fs = std::filesystem;
 using ::testing::HasSubstr;
 
-// One layer: few operations, all kinds of them.
+// Two layers on two stages: few operations, all kinds of them, on both ranks.
 TestModel small_model() {
   TestModel model = tiny_gpt2_model();
   const std::string key = "\"n_layer\": ";
-  model.config_json[model.config_json.find(key) + key.size()] = '1';
+  model.config_json[model.config_json.find(key) + key.size()] = '2';
   return model;
 }
 
@@ -70,7 +70,7 @@ class CheckpointFaults : public ::testing::Test {
   UnsyncedDisk disk_;
   TemporaryFolder before_;
   TemporaryFolder work_;
-  Job job_{small_model(), "dp=2 zero=1"};
+  Job job_{small_model(), "pp=2"};
 };
 
 TEST_F(CheckpointFaults, AKillAtAnyOperationLeavesOneCompleteCheckpoint) {
