@@ -320,9 +320,11 @@ void Evaluator::State::add_stage(const Plan& plan, int stage, Evaluation& evalua
   StageTraffic& traffic = evaluation.traffic[at(stage)];
   traffic.by_collective.assign(internal::kNumCollectiveKinds, 0);
   traffic.sends.assign(stage_plan.devices.size(), 0);
+  std::vector<Bytes> activations;  // by chunk
   for (int c = 0; c < static_cast<int>(stage_plan.chunks.size()); ++c) {
     const ChunkPlan& chunk = stage_plan.chunks[at(c)];
     const LayerPrice* before = nullptr;
+    Bytes& kept = activations.emplace_back();
     Bytes received{0};
     for (int k = 0; k < static_cast<int>(chunk.layers.size()); ++k) {
       const LayerPrice& layer = layer_price(plan, {stage, c, k}, chunk.first_layer + k, around);
@@ -331,9 +333,9 @@ void Evaluator::State::add_stage(const Plan& plan, int stage, Evaluation& evalua
       memory.weights += layer.weights;
       memory.gradients += layer.gradients;
       memory.optimizer += layer.optimizer_state;
-      memory.activations_per_microbatch += layer.saved;
+      kept += layer.saved;
       if (before != nullptr && before->saves_output && layer.saves_input) {
-        memory.activations_per_microbatch -= layer.input;
+        kept -= layer.input;
       }
       memory.transient = std::max(memory.transient, layer.transient);
       received = before == nullptr ? layer.input : received;
@@ -348,6 +350,17 @@ void Evaluator::State::add_stage(const Plan& plan, int stage, Evaluation& evalua
   }
   memory.in_flight = microbatches_in_flight(
       plan.schedule, plan.num_stages(), stage, plan.num_microbatches, plan.num_chunks());
+  for (const Bytes kept : activations) {
+    memory.activations_per_microbatch += kept;
+  }
+  if (plan.schedule == Schedule::kInterleaved) {
+    // Unequal chunks with large early ones hold more than k_i whole micro-batches.
+    const Bytes most = internal::interleaved_activations(
+        plan.num_stages(), stage, plan.num_microbatches, activations);
+    memory.activations_per_microbatch =
+        std::max(memory.activations_per_microbatch,
+                 Bytes((most.count + memory.in_flight - 1) / memory.in_flight));
+  }
   bool first = true;
   for (const int type : surroundings[at(around)].device_types) {
     const DeviceType& device = cluster.types[at(type)];

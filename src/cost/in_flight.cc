@@ -3,6 +3,7 @@
 
 #include "core/errors.h"
 #include "cost/evaluate.h"
+#include "cost/stage_prices.h"
 
 namespace shardwise {
 
@@ -16,7 +17,35 @@ int interleaved_warm_up(int num_stages, int stage, int num_microbatches, int num
   return std::min(all, wanted);
 }
 
+// Chunk that the i-th pass of a stage runs: groups of P micro-batches, chunk by chunk.
+int chunk_of_pass(int i, int num_stages, int num_chunks, bool is_forward) {
+  const int chunk = i % (num_stages * num_chunks) / num_stages;
+  return is_forward ? chunk : num_chunks - 1 - chunk;
+}
+
 }  // namespace
+
+Bytes internal::interleaved_activations(int num_stages,
+                                        int stage,
+                                        int num_microbatches,
+                                        const std::vector<Bytes>& by_chunk) {
+  const int chunks = static_cast<int>(by_chunk.size());
+  const int passes = num_microbatches * chunks;
+  const int warm_up = interleaved_warm_up(num_stages, stage, num_microbatches, chunks);
+  const auto bytes_of = [&](int pass, bool is_forward) {
+    return by_chunk[static_cast<std::size_t>(chunk_of_pass(pass, num_stages, chunks, is_forward))];
+  };
+  Bytes held{0};
+  Bytes most{0};
+  for (int forward = 0; forward < passes; ++forward) {
+    held += bytes_of(forward, true);
+    most = std::max(most, held);
+    if (forward >= warm_up) {
+      held -= bytes_of(forward - warm_up, false);
+    }
+  }
+  return most;
+}
 
 int microbatches_in_flight(
     Schedule schedule, int num_stages, int stage, int num_microbatches, int num_chunks) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "cost/evaluate.h"
+#include "cost/stage_prices.h"
 
 namespace shardwise {
 namespace {
@@ -61,6 +62,17 @@ TEST(InFlight, InterleavedCountsTheOrderItself) {
 TEST(InFlight, InterleavedWorstStageIsMegatronsFigure) {
   // P (1 + (P - 1) / (P v)) micro-batches, P = 4, v = 3: 4 + 1 = 5.
   EXPECT_EQ(microbatches_in_flight(Schedule::kInterleaved, 4, 0, 16, 3), 5);
+}
+
+TEST(InFlight, EarlyChunksAreHeldMoreOften) {
+  // P = 4, first stage, v = 3, m = 8: 2 x 3 + 2 x 4 + 1 = 15 passes before the first backward:
+  // chunk 0, 1, 2 of micro-batches 0 to 3, then chunk 0 of 4 to 6: 7, 4 and 4 of the chunks.
+  const auto held = [](std::int64_t a, std::int64_t b, std::int64_t c) {
+    return internal::interleaved_activations(4, 0, 8, {Bytes(a), Bytes(b), Bytes(c)});
+  };
+  EXPECT_EQ(held(1, 0, 0), Bytes(8));  // one pass later, before any backward of chunk 0
+  EXPECT_EQ(held(0, 0, 1), Bytes(4));
+  EXPECT_EQ(held(1, 1, 1), Bytes(15));
 }
 
 }  // namespace

@@ -87,4 +87,11 @@ TransferPrice price_messages(const std::vector<RedistributionMessage>& messages,
                              const Cluster& cluster,
                              const CostTable& costs);
 
+// Most activation bytes that a stage holds at once under the interleaved schedule, from those of
+// one micro-batch in each of its chunks: early chunks are in flight more often than late ones.
+Bytes interleaved_activations(int num_stages,
+                              int stage,
+                              int num_microbatches,
+                              const std::vector<Bytes>& by_chunk);
+
 }  // namespace shardwise::internal
