@@ -106,7 +106,8 @@ std::vector<Case> other_cases() {
                                  "tp=2 sp=1 micro=2 zero=2 recompute=selective",
                                  "pp=4 vp=1 schedule=interleaved",
                                  "vp=2 micro=2 dp=2",
-                                 "pp=2 vp=3 dp=2 tp=2"}) {
+                                 "pp=2 vp=3 dp=2 tp=2",
+                                 "pp=2 vp=2 dp=2 layers=3,1,1,1"}) {
     TinyModel model = tiny_gpt2();
     model.decoder_layers = 6;
     cases.push_back(make_case("bf16 gpt2", model, text, Precision::kBFloat16));

@@ -88,7 +88,7 @@ class MemoryWalk {
       end(instruction.in_place);
     }
     for (const BufferId id : instruction.writes) {
-      if (id >= 0 && !is_alive_[at(id)]) {
+      if (id >= 0 && !is_alive_[at(id)] && program_.buffers[at(id)].role != BufferRole::kLoss) {
         is_alive_[at(id)] = true;
         live_ += program_.buffers[at(id)].bytes;
       }

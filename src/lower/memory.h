@@ -12,6 +12,7 @@ struct ProgramMemory {
   Bytes optimizer{0};  // two fp32 moments, and fp32 weights with bf16
   // Most bytes alive at once of buffers, workspaces, gathered parameters, and whole gradients of
   // ops that share theirs out (from the op's first backward step to the start of its reduction).
+  // Losses, one number a micro-batch, are left out.
   Bytes peak_dynamic{0};
 
   Bytes total() const { return weights + gradients + optimizer + peak_dynamic; }

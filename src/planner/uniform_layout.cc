@@ -455,7 +455,8 @@ class UniformPlanner {
     std::vector<int> split(at(parts), decoder_layers / parts);
     const int left_over = decoder_layers % parts;
     // Embedding alone, one layer each, head alone: the only split into as many stages.
-    const int first = parts == decoder_layers + 2 ? 1 : 0;
+    // Several chunks on a stage: late ones are in flight less often.
+    const int first = parts == decoder_layers + 2 ? 1 : layout_.chunks > 1 ? parts - left_over : 0;
     for (int i = first; i < first + left_over; ++i) {
       ++split[at(i)];
     }

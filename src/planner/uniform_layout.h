@@ -13,6 +13,7 @@
 //             tensor), or over both (degree = data x tensor)
 //   pipeline  `layers` decoder layers for each virtual stage; embedding joins the first, head the
 //             last. Empty: even; what is left over goes to the first stages, one each
+//             (to the last ones if a rank has several)
 #pragma once
 
 #include <cstdint>

@@ -193,6 +193,9 @@ TEST(UniformPlan, LayersAreSplitEvenlyOrAsGiven) {
   EXPECT_EQ(ends(make(tiny_gpt2(), "pp=3")), (std::vector<int>{3, 4, 6}));  // 2, 1, 1
   EXPECT_EQ(ends(make(tiny_gpt2(), "pp=2 layers=1,3")), (std::vector<int>{2, 6}));
   EXPECT_EQ(ends(make(tiny_gpt2(), "pp=2 vp=2")), (std::vector<int>{2, 3, 4, 6}));
+  TinyModel odd = tiny_gpt2();
+  odd.decoder_layers = 5;
+  EXPECT_EQ(ends(make(odd, "pp=2 vp=2")), (std::vector<int>{2, 3, 4, 7}));  // 1, 1, 1, 2
   // Embedding alone, one layer each, head alone.
   EXPECT_EQ(ends(make(tiny_gpt2(), "pp=6")), (std::vector<int>{1, 2, 3, 4, 5, 6}));
 }
