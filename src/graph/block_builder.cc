@@ -296,8 +296,9 @@ TensorIndex BlockBuilder::add(const std::string& op_name, TensorIndex x, TensorI
 TensorIndex BlockBuilder::elementwise(OpKind kind,
                                       const std::string& op_name,
                                       const std::vector<TensorIndex>& inputs,
-                                      const std::vector<LoopAxis>& loop_axes,
+                                      std::vector<LoopAxis> loop_axes,
                                       const OpAttributes& attributes) {
+  // `loop_axes` by value: it may be an element of dims_, which grows here.
   const Axes out_axes = dims_[at(inputs.front())];
   const TensorIndex out = add_activation(op_name, out_axes);
   OpAxes axes;

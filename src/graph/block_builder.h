@@ -99,7 +99,7 @@ class BlockBuilder {
   TensorIndex elementwise(OpKind kind,
                           const std::string& op_name,
                           const std::vector<TensorIndex>& inputs,
-                          const std::vector<LoopAxis>& loop_axes,
+                          std::vector<LoopAxis> loop_axes,
                           const OpAttributes& attributes);
   LoopAxis batch_axis() const;
   LoopAxis sequence_axis() const;
