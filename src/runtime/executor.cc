@@ -248,12 +248,16 @@ void Executor::compute(const Instruction& instruction) {
   KernelContext context = contexts_.at(key);
   const bool adds_gradients = instruction.direction == Direction::kBackwardWeight ||
                               instruction.direction == Direction::kBackward;
-  for (const int p : op_parameters_.at(key)) {
+  const std::vector<int>& parameters = op_parameters_.at(key);
+  if (adds_gradients) {
+    context.accumulate =
+        parameters_.open_gradients(parameters) == ParameterStore::GradientMode::kAdd;
+  }
+  for (const int p : parameters) {
     const ParameterState& state = parameters_.state(p);
     SHARDWISE_CHECK(state.weight.defined(), state.local->name + ": used while it is not gathered");
     context.parameters.push_back(state.weight);
     if (adds_gradients) {
-      parameters_.open_gradients(p);
       context.parameter_gradients.push_back(state.gradient);
     }
   }

@@ -326,7 +326,7 @@ MpiJob::~MpiJob() {
     std::iota(everyone.begin(), everyone.end(), 0);
     state_->finish(requests, "end of the job", everyone);
   } catch (const RuntimeFailure& failure) {
-    leave_failed_job(failure.what(), 4);
+    leave_failed_job(fmt::format("shardwise: {}", failure.what()), 4);
   }
   state_->communicator.reset();
   state_->heartbeat.reset();
@@ -338,7 +338,7 @@ MpiJob::~MpiJob() {
 Communicator& MpiJob::communicator() { return *state_->communicator; }
 
 void leave_failed_job(const std::string& message, int exit_code) {
-  std::fprintf(stderr, "shardwise: %s\n", message.c_str());
+  std::fprintf(stderr, "%s\n", message.c_str());
   std::fflush(stdout);
   std::fflush(stderr);
   std::this_thread::sleep_for(std::chrono::seconds(1));

@@ -53,9 +53,9 @@ class MpiJob {
   std::unique_ptr<State> state_;
 };
 
-// Prints `message` to stderr and ends the process with `exit_code`, without MPI_Finalize, which
-// would wait for lost ranks. Waits a second first, so that all ranks tell their side before the
-// launcher ends them.
+// Prints the line `message` to stderr and ends the process with `exit_code`, without MPI_Finalize,
+// which would wait for lost ranks. Waits a second first, so that all ranks tell their side before
+// the launcher ends them.
 [[noreturn]] void leave_failed_job(const std::string& message, int exit_code);
 
 }  // namespace shardwise

@@ -61,6 +61,11 @@ void gather_shares(const std::vector<at::Tensor>& shares,
   unpack_blocks(gathered, flats, members);
 }
 
+void clear_padding(const ParameterState& state) {
+  const std::int64_t elements = state.local->elements;
+  state.gradient_flat.narrow(0, elements, state.padded() - elements).zero_();
+}
+
 }  // namespace
 
 std::int64_t ParameterState::share_begin() const {
@@ -166,13 +171,23 @@ bool ParameterStore::shares_gradients(int parameter) const {
                     StateSharding::kGradients);
 }
 
-void ParameterStore::open_gradients(int parameter) {
-  ParameterState& state = this->state(parameter);
-  if (!state.gradient.defined()) {
-    state.gradient_flat = at::zeros({state.padded()}, at::kFloat);
-    state.gradient =
-        state.gradient_flat.narrow(0, 0, state.local->elements).view(state.local->shape);
+ParameterStore::GradientMode ParameterStore::open_gradients(const std::vector<int>& parameters) {
+  const bool adds = std::any_of(
+      parameters.begin(), parameters.end(), [&](int p) { return state(p).has_gradient; });
+  for (const int p : parameters) {
+    ParameterState& state = this->state(p);
+    if (!state.gradient.defined()) {
+      state.gradient_flat = at::empty({state.padded()}, at::kFloat);
+      state.gradient =
+          state.gradient_flat.narrow(0, 0, state.local->elements).view(state.local->shape);
+      clear_padding(state);
+    }
+    if (adds && !state.has_gradient) {
+      state.gradient.zero_();
+    }
+    state.has_gradient = true;
   }
+  return adds ? GradientMode::kAdd : GradientMode::kOverwrite;
 }
 
 std::vector<ParameterStore::Bucket> ParameterStore::buckets_of(
@@ -236,6 +251,7 @@ std::function<void()> ParameterStore::start_reduction(const Bucket& bucket,
   for (const int p : bucket.parameters) {
     state(p).gradient = at::Tensor();
     state(p).gradient_flat = at::Tensor();
+    state(p).has_gradient = false;
   }
   return [flats = std::move(flats), shares, bucket, &group]() mutable {
     const bool is_one = flats.size() == 1;
@@ -299,12 +315,12 @@ void ParameterStore::store_update(int parameter) {
 }
 
 void ParameterStore::clear_gradients() {
-  for (const at::Tensor& storage : gradient_storage_) {
-    storage.zero_();
-  }
   for (int p = 0; p < static_cast<int>(states_.size()); ++p) {
     if (shares_gradients(p)) {
       state(p).gradient_share.zero_();
+    } else {
+      state(p).has_gradient = false;
+      clear_padding(state(p));  // the reduction may have put its result there
     }
   }
 }

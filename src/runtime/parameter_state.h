@@ -40,7 +40,8 @@ struct ParameterState {
   at::Tensor master;  // [share], fp32: in fp32 the weight share itself
 
   at::Tensor gradient;        // local shape, fp32: what kernels add to
-  at::Tensor gradient_flat;   // the same storage, [n * chunk]
+  at::Tensor gradient_flat;   // the same storage, [n * chunk]; padding is zero
+  bool has_gradient = false;  // false: `gradient` holds nothing of this step yet, not even zeros
   at::Tensor gradient_share;  // [share], fp32: what the optimizer reads
 
   at::Tensor first_moment;   // [share], fp32; undefined without optimizer state
@@ -60,8 +61,10 @@ class ParameterStore {
   const std::vector<ParameterState>& states() const { return states_; }
   ParameterState& state(int parameter) { return states_[static_cast<std::size_t>(parameter)]; }
 
-  // Before backward of an op: with `gradients` and `parameters` makes whole gradients of zeros.
-  void open_gradients(int parameter);
+  // Before backward of an op with these parameters: makes room for whole gradients (`gradients` and
+  // `parameters`). Returns whether the kernel must add; else it must overwrite them all.
+  enum class GradientMode { kOverwrite, kAdd };
+  GradientMode open_gradients(const std::vector<int>& parameters);
 
   // Parameters of one instruction that share one collective.
   struct Bucket {
@@ -86,7 +89,7 @@ class ParameterStore {
 
   // After the optimizer has changed `master`: brings the weight share up to date.
   void store_update(int parameter);
-  // Gradients are used up: zero for the next step.
+  // Gradients are used up: the next step begins anew.
   void clear_gradients();
   // Copies the local part of the parameter, fp32, local shape, into weights and masters.
   void set_values(int parameter, const at::Tensor& values);

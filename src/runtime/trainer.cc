@@ -10,8 +10,10 @@
 #include <vector>
 
 #include "core/errors.h"
+#include "core/text.h"
 #include "files/json_writer.h"
 #include "lower/lower.h"
+#include "runtime/checkpoint.h"
 #include "runtime/executor.h"
 #include "runtime/executor_state.h"
 #include "runtime/memory_counter.h"
@@ -63,7 +65,7 @@ struct TrainingData {
     if (num_windows(range, model.plan.sequence) == 0) {
       throw InputError(evaluated->description(),
                        fmt::format("expected at least {} tokens to evaluate on, found {}; raise "
-                                   "--eval-fraction or give --eval-data",
+                                   "--evaluation-fraction or give --evaluation-data",
                                    model.plan.sequence + 1,
                                    range.size()));
     }
@@ -87,6 +89,7 @@ class Trainer {
       : model_(model),
         options_(options),
         communicator_(communicator),
+        activity_(activity),
         data_(model, options),
         resident_before_(begin_resident_account()),
         program_(lower(model.plan, model.graph, communicator.rank())),
@@ -95,7 +98,8 @@ class Trainer {
                   model.plan,
                   communicator,
                   {options.seed, options.optimizer, &activity}),
-        state_(program_, executor_.parameters()) {
+        state_(program_, executor_.parameters()),
+        checkpoint_{&model.graph, model.config_json, model.written_places, model.stored_places} {
     state_.set_progress({0, 0, options.seed});
   }
 
@@ -106,14 +110,16 @@ class Trainer {
     if (communicator_.rank() == 0) {
       log = std::make_unique<StepLog>(options_.log, first > 1, options_.steps);
     }
-    executor_.groups().world().barrier();
+    everyone().barrier();
     for (std::int64_t step = first; step <= options_.steps; ++step) {
       const StepRecord record = run_step(step);
       if (log != nullptr) {
         log->add(record);
       }
-      if (is_due(step, options_.checkpoint_every)) {
-        save();
+      if (!options_.checkpoints.empty() && is_due(step, options_.checkpoint_every)) {
+        activity_.begin("checkpoint");
+        save_checkpoint(
+            options_.checkpoints, state_, checkpoint_, everyone(), {.plan = in_words()});
       }
     }
     write_summary();
@@ -161,14 +167,47 @@ class Trainer {
     return sum / static_cast<double>(batches);
   }
 
-  void restore() {}
-  void save() {}
+  void restore() {
+    activity_.begin("start");
+    if (options_.resume && find_latest(options_.checkpoints)) {
+      const std::filesystem::path from =
+          load_checkpoint(options_.checkpoints, state_, checkpoint_, everyone());
+      if (state_.progress().seed != options_.seed) {
+        throw InputError(
+            from.string(),
+            fmt::format("expected a checkpoint of a run with --seed {}, found one with "
+                        "{}, which orders the data; give --seed {}",
+                        options_.seed,
+                        state_.progress().seed,
+                        state_.progress().seed));
+      }
+    } else if (!options_.init.empty()) {
+      load_weights(options_.init, state_, checkpoint_, everyone());
+    }
+  }
+
+  CommunicationGroup& everyone() { return executor_.groups().world(); }
+
+  // The plan, for people who read a checkpoint.
+  std::string in_words() const {
+    const Plan& plan = model_.plan;
+    std::vector<std::string> meshes;
+    for (const StagePlan& stage : plan.stages) {
+      meshes.push_back(to_string(stage.mesh));
+    }
+    return fmt::format("{} stages ({}), {} micro-batches, {}, {}",
+                       plan.num_stages(),
+                       join(meshes, "; "),
+                       plan.num_microbatches,
+                       to_string(plan.schedule),
+                       to_string(plan.precision));
+  }
 
   // One value of every rank, on all ranks.
   std::vector<double> from_all_ranks(double value) {
     std::vector<double> values(static_cast<std::size_t>(communicator_.size()), 0);
     values[static_cast<std::size_t>(communicator_.rank())] = value;
-    executor_.groups().world().control_sum(values);
+    everyone().control_sum(values);
     return values;
   }
 
@@ -214,11 +253,13 @@ class Trainer {
   const TrainingModel& model_;
   const TrainingOptions& options_;
   Communicator& communicator_;
+  Activity& activity_;
   TrainingData data_;
   Bytes resident_before_;
   Program program_;
   Executor executor_;
   ExecutorState state_;
+  CheckpointModel checkpoint_;
 };
 
 }  // namespace

@@ -1,5 +1,3 @@
-#include "run_plan_testing.h"
-
 #include <ATen/Parallel.h>
 #include <ATen/ops/empty.h>
 #include <gtest/gtest.h>
@@ -11,7 +9,7 @@
 #include "files/json.h"
 #include "lower/lower.h"
 #include "planner/uniform_layout.h"
-#include "runtime/executor.h"
+#include "run_plan_testing.h"
 #include "runtime/thread_communicator.h"
 
 namespace shardwise::testing {
@@ -84,7 +82,7 @@ TestModel model_of(const std::string& name, const std::string& json) { return {n
 
 }  // namespace
 
-TrainedRun run_plan(const Plan& plan, const Graph& graph, int steps) {
+TrainedRun run_plan(const Plan& plan, const Graph& graph, int last_step, const RunHooks& hooks) {
   at::set_num_threads(1);
   TrainedRun run;
   std::mutex mutex;
@@ -93,6 +91,7 @@ TrainedRun run_plan(const Plan& plan, const Graph& graph, int steps) {
     const Program& program = programs[static_cast<std::size_t>(communicator.rank())];
     Executor::Options options;
     options.seed = 5;
+    options.optimizer = hooks.optimizer;
     Executor executor(program, graph, plan, communicator, options);
     RandomBatches batches(plan);
     const auto collect = [&](bool gradients, WholeTensors& whole) {
@@ -103,9 +102,12 @@ TrainedRun run_plan(const Plan& plan, const Graph& graph, int steps) {
         }
       }
     };
-    for (int step = 1; step <= steps; ++step) {
+    if (hooks.before) {
+      hooks.before(executor, program, communicator);
+    }
+    for (int step = hooks.first_step; step <= last_step; ++step) {
       batches.set_step(step);
-      const StepResult result = executor.run_step(step, 2e-3, batches, [&] {
+      const StepResult result = executor.run_step(step, hooks.learning_rate, batches, [&] {
         if (step == 1) {
           collect(true, run.first_gradients);
         }
@@ -114,6 +116,9 @@ TrainedRun run_plan(const Plan& plan, const Graph& graph, int steps) {
         run.losses.push_back(result.loss);
         run.norms.push_back(result.gradient_norm);
       }
+    }
+    if (hooks.after) {
+      hooks.after(executor, program, communicator);
     }
     collect(false, run.parameters);
     batches.set_step(1);

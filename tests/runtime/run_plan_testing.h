@@ -10,6 +10,7 @@
 
 #include "graph/plan.h"
 #include "models/model.h"
+#include "runtime/executor.h"
 
 namespace shardwise::testing {
 
@@ -23,8 +24,22 @@ struct TrainedRun {
   double evaluation_loss = 0;    // of the trained model on the batch of step 1
 };
 
-// Tokens are random but depend only on step, position in the batch and place in the sequence.
-TrainedRun run_plan(const Plan& plan, const Graph& graph, int steps);
+// What a test does beside training; called on every rank.
+struct RunHooks {
+  using Hook = std::function<void(Executor&, const Program&, Communicator&)>;
+  Hook before;  // the first step
+  int first_step = 1;
+  Hook after;  // the last step
+  AdamW optimizer;
+  double learning_rate = 2e-3;
+};
+
+// Trains steps first_step .. last_step. Tokens are random but depend only on step, position in the
+// batch and place in the sequence.
+TrainedRun run_plan(const Plan& plan,
+                    const Graph& graph,
+                    int last_step,
+                    const RunHooks& hooks = {});
 
 // Same plan on a model configuration and `--layout` text.
 struct TestModel {
