@@ -1,6 +1,7 @@
 // What the kernels of several kinds share. For src/runtime/kernel_*.cc only.
 #pragma once
 
+#include <ATen/TensorOperators.h>
 #include <ATen/core/Tensor.h>
 
 #include <algorithm>
