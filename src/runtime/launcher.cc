@@ -158,7 +158,9 @@ int run_local_ranks(const std::string& binary,
   if (WEXITSTATUS(status) == 127) {
     throw InputError(program, "cannot be started; run scripts/setup.sh, or set SHARDWISE_MPIRUN");
   }
-  return WEXITSTATUS(status);
+  constexpr int kSignalBase = 128;  // a rank ended by a signal: mpirun says 128 + its number
+  constexpr int kRunFailed = 4;
+  return WEXITSTATUS(status) > kSignalBase ? kRunFailed : WEXITSTATUS(status);
 }
 
 std::vector<int> usable_cores() {
