@@ -14,6 +14,19 @@ constexpr std::int64_t kUnknown = -1;
 
 std::int64_t rounded(const Estimate& estimate) { return to_picoseconds(estimate.time).count; }
 
+// Layouts of a tensor with at most six dimensions as numbers, the same on every mesh.
+constexpr int kLayoutNumbers = 512;
+int number_of(const Layout& layout) {
+  int number = 0;
+  for (const AxisLayout& axis : layout) {
+    SHARDWISE_CHECK(axis.dim < 6, "a tied parameter has few dimensions");
+    number = number * 8 + (axis.kind == AxisLayout::Kind::kShard     ? 2 + axis.dim
+                           : axis.kind == AxisLayout::Kind::kPartial ? 1
+                                                                     : 0);
+  }
+  return number;
+}
+
 bool contains(const std::vector<int>& list, int value) {
   return std::find(list.begin(), list.end(), value) != list.end();
 }
@@ -156,6 +169,7 @@ void BlockCosts::add_uses() {
                                       : gradient_layout(op, operand, assignment, shape_.mesh);
           use.gradient = layout_id(tensor, gradient, what);
         }
+        use.is_addend = op.kind == OpKind::kAdd;
         use.is_needed = contains(saved.inputs, i);
         use.is_needed_again = use.is_needed || model.runs_again;
         model.use_classes[at(i)][c] = class_id(tensor, use);
@@ -248,12 +262,8 @@ void BlockCosts::add_op_choices(int o) {
     if (tied_.op == o) {
       const ParameterPlacement placement =
           parameter_placement(op, op.parameters[at(tied_.index)], assignment, shape_.mesh);
-      const std::pair<Layout, Layout> layouts{placement.layout, placement.gradient};
-      const auto known = std::find(signatures_.begin(), signatures_.end(), layouts);
-      choice.signature = static_cast<int>(known - signatures_.begin());
-      if (known == signatures_.end()) {
-        signatures_.push_back(layouts);
-      }
+      choice.signature = number_of(placement.layout) * kLayoutNumbers +
+                         number_of(placement.gradient);
     }
     ops_[at(o)].choices.push_back(choice);
   }
@@ -286,7 +296,7 @@ const BlockCosts::ModeCosts& BlockCosts::mode_costs(const Mode& mode) const {
   for (int o = 0; o < num_ops(); ++o) {
     const OpModel& op = ops_[at(o)];
     costs.cost.emplace_back(op.choices.size());
-    costs.momentary.emplace_back(op.choices.size());
+    costs.memory.emplace_back(op.choices.size());
     const bool is_full = mode.recompute == Recompute::kFull;
     const bool is_selective = mode.recompute == Recompute::kSelective;
     const bool runs_again =
@@ -299,7 +309,12 @@ const BlockCosts::ModeCosts& BlockCosts::mode_costs(const Mode& mode) const {
       cost.backward = choice.backward_kernels + choice.backward_collectives;
       cost.backward += runs_again ? cost.forward : 0;
       cost.saved = keeps_statistics ? choice.statistics : 0;
-      price_parameters(o, c, mode, cost, costs.momentary.back()[at(c)]);
+      ParameterMemory& memory = costs.memory.back()[at(c)];
+      price_parameters(o, c, mode, cost, memory);
+      if (!runs_again) {
+        memory.momentary += memory.held;
+        memory.held = 0;
+      }
     }
   }
   return costs;
@@ -309,12 +324,14 @@ const Cost& BlockCosts::op_cost(int op, int choice, const Mode& mode) const {
   return mode_costs(mode).cost[at(op)][at(choice)];
 }
 
-std::int64_t BlockCosts::momentary(int op, int choice, const Mode& mode) const {
-  return mode_costs(mode).momentary[at(op)][at(choice)];
+const BlockCosts::ParameterMemory& BlockCosts::parameter_memory(int op,
+                                                                int choice,
+                                                                const Mode& mode) const {
+  return mode_costs(mode).memory[at(op)][at(choice)];
 }
 
 void BlockCosts::price_parameters(
-    int o, int c, const Mode& mode, Cost& cost, std::int64_t& momentary) const {
+    int o, int c, const Mode& mode, Cost& cost, ParameterMemory& memory) const {
   const Op& op = block_.ops[at(o)];
   const OpChoice& choice = ops_[at(o)].choices[at(c)];
   const AxisAssignment& assignment = ops_[at(o)].assignments[at(c)];
@@ -355,8 +372,8 @@ void BlockCosts::price_parameters(
       continue;
     }
     if (sharding >= StateSharding::kGradients) {
-      momentary += elements * kFloatBytes;
-      momentary += sharding == StateSharding::kParameters ? elements * element : 0;
+      memory.momentary += elements * kFloatBytes;
+      memory.held += sharding == StateSharding::kParameters ? elements * element : 0;
     }
     unsigned axes = 0;
     for (int m = 0; m < kMeshAxes; ++m) {
@@ -616,12 +633,6 @@ std::int64_t BlockCosts::gradient_bytes(TensorIndex t, UseClassId use) const {
 std::int64_t BlockCosts::produced_gradient_bytes(TensorIndex t, int choice) const {
   const TensorModel& tensor = tensors_[at(t)];
   return tensor.has_gradient ? tensor.bytes[at(tensor.required[at(choice)])] : 0;
-}
-
-bool BlockCosts::is_kept(TensorIndex t, UseClassId use, Recompute recompute) const {
-  const TensorModel& tensor = tensors_[at(t)];
-  return recompute != Recompute::kFull || tensor.producer < 0 ? tensor.classes[use].is_needed
-                                                              : false;
 }
 
 std::int64_t BlockCosts::statistics_bytes(int op, int choice) const {

@@ -95,8 +95,12 @@ class BlockCosts {
 
   // Kernels, collectives inside them, parameters.
   const Cost& op_cost(int op, int choice, const Mode& mode) const;
-  // Gathered weights and whole gradients that the op needs for the moment.
-  std::int64_t momentary(int op, int choice, const Mode& mode) const;
+  // What the op needs of its parameters beside its kernels' values.
+  struct ParameterMemory {
+    std::int64_t momentary = 0;  // gathered weights, whole gradients: while it computes
+    std::int64_t held = 0;       // gathered weights, from recomputation to its backward
+  };
+  const ParameterMemory& parameter_memory(int op, int choice, const Mode& mode) const;
 
   // Tensors with a cost: activations and ids that are not loaded.
   struct TensorUse {
@@ -135,7 +139,24 @@ class BlockCosts {
   std::int64_t wanted_bytes(TensorIndex tensor, UseClassId use) const;
   std::int64_t gradient_bytes(TensorIndex tensor, UseClassId use) const;  // 0: no gradient
   std::int64_t produced_gradient_bytes(TensorIndex tensor, int choice) const;
-  bool is_kept(TensorIndex tensor, UseClassId use, Recompute recompute) const;
+  // Layout that the use wants / its gradient has, as a number; -1: no gradient.
+  int wanted_layout(TensorIndex tensor, UseClassId use) const {
+    return tensors_[at(tensor)].classes[use].wanted;
+  }
+  int gradient_layout_of(TensorIndex tensor, UseClassId use) const {
+    const UseClass& what = tensors_[at(tensor)].classes[use];
+    return what.has_gradient ? what.gradient : -1;
+  }
+  int produced_layout(TensorIndex tensor, int choice) const {
+    return tensors_[at(tensor)].produced[at(choice)];
+  }
+  bool is_needed(TensorIndex tensor, UseClassId use) const {
+    return tensors_[at(tensor)].classes[use].is_needed;
+  }
+  bool is_addend(TensorIndex tensor, UseClassId use) const {
+    return tensors_[at(tensor)].classes[use].is_addend;
+  }
+  bool producer_saves(TensorIndex tensor) const { return tensors_[at(tensor)].producer_saves; }
   std::int64_t statistics_bytes(int op, int choice) const;
   std::int64_t workspace(int op, int choice, bool is_forward) const;
 
@@ -151,6 +172,7 @@ class BlockCosts {
     bool is_needed = false;        // backward of the user reads it
     bool is_needed_again = false;  // full recomputation reads it
     bool is_block_output = false;
+    bool is_addend = false;  // its gradient is the gradient of a sum, the very value
     auto operator<=>(const UseClass&) const = default;
   };
   struct Conversion {
@@ -198,7 +220,7 @@ class BlockCosts {
   };
   struct ModeCosts {
     std::vector<std::vector<Cost>> cost;               // [op][choice]
-    std::vector<std::vector<std::int64_t>> momentary;  // [op][choice]
+    std::vector<std::vector<ParameterMemory>> memory;  // [op][choice]
   };
 
   static std::size_t at(int index) { return static_cast<std::size_t>(index); }
@@ -212,7 +234,7 @@ class BlockCosts {
   std::int64_t inner_collectives(const Op& op, const AxisAssignment&, Direction) const;
   const ModeCosts& mode_costs(const Mode& mode) const;
   void price_parameters(
-      int op, int choice, const Mode& mode, Cost& cost, std::int64_t& momentary) const;
+      int op, int choice, const Mode& mode, Cost& cost, ParameterMemory& memory) const;
   const Conversion& conversion(TensorIndex tensor, int from, int to) const;
   std::int64_t accumulate_time(const TensorModel& tensor, int layout) const;
   std::int64_t collective(CollectiveKind kind, Bytes payload, unsigned axes, Precision) const;
@@ -229,7 +251,6 @@ class BlockCosts {
   std::vector<UseClassId> output_classes_;
   std::vector<OpModel> ops_;
   std::vector<TensorModel> tensors_;
-  std::vector<std::pair<Layout, Layout>> signatures_;
   mutable std::map<Mode, ModeCosts> modes_;
 };
 

@@ -1,0 +1,169 @@
+#include <algorithm>
+
+#include "core/errors.h"
+#include "graph/op_definition.h"
+#include "planner/stage_search.h"
+
+namespace shardwise::planning {
+
+namespace {
+
+std::size_t at(int index) { return static_cast<std::size_t>(index); }
+
+// Whether backward of this block may read the very value that it hands to the next layer.
+bool may_save_output(const Block& block) {
+  if (block.outputs.empty()) {
+    return false;
+  }
+  const auto [producer, output] = producer_of(block, block.outputs[0]);
+  if (producer >= 0) {
+    const Op& op = block.ops[at(producer)];
+    const std::vector<int> saved = definition_of(op.kind).saved(op).outputs;
+    if (std::find(saved.begin(), saved.end(), output) != saved.end()) {
+      return true;
+    }
+  }
+  return !uses_of(block, block.outputs[0]).empty();
+}
+
+}  // namespace
+
+ChainBounds::ChainBounds(
+    MicrobatchModel& model, const LayerChain& chain, int shape, TieCase tie, const Weights& weights)
+    : model_(model), chain_(chain), shape_(shape), tie_(tie), weights_(weights) {}
+
+const BlockBound& ChainBounds::block(int i) {
+  const int layer = chain_.layers[at(i)];
+  const int number = model_.block_of(layer);
+  const auto known = blocks_.find(number);
+  if (known != blocks_.end()) {
+    return known->second;
+  }
+  const std::vector<Mode> modes = model_.modes(layer, tie_, weights_.memory == 0);
+  return blocks_.emplace(number, bound_block(model_.block_costs(shape_, number), modes, weights_))
+      .first->second;
+}
+
+double ChainBounds::saving_after(int i, int layout) {
+  const int number = model_.block_of(chain_.layers[at(i)]);
+  if (weights_.memory == 0 || !may_save_output(model_.graph().blocks[at(number)])) {
+    return 0;
+  }
+  const int times = std::max(chain_.times(i), chain_.times(i + 1));
+  return weights_.memory * weights_.in_flight * times *
+         static_cast<double>(model_.block_costs(shape_, number).output_bytes(layout));
+}
+
+const Matrix& ChainBounds::run(int begin, int end) {
+  SHARDWISE_CHECK(begin < end, "a run has a layer");
+  std::vector<int> blocks;
+  for (int i = begin; i < end; ++i) {
+    blocks.push_back(model_.block_of(chain_.layers[at(i)]));
+  }
+  const int number = classes_.try_emplace(blocks, static_cast<int>(classes_.size())).first->second;
+  const auto known = runs_.find(number);
+  if (known != runs_.end()) {
+    return known->second;
+  }
+  const Matrix& first = block(begin).minimum;
+  const double times = chain_.times(begin);
+  Matrix result(first.rows, first.columns, kForbidden);
+  for (std::size_t i = 0; i < first.values.size(); ++i) {
+    result.values[i] = times * first.values[i];
+  }
+  if (begin + 1 < end) {
+    const Matrix& rest = run(begin + 1, end);
+    Matrix longer(result.rows, rest.columns, kForbidden);
+    for (int middle = 0; middle < rest.rows; ++middle) {
+      const double saving = saving_after(begin, middle);
+      for (int input = 0; input < result.rows; ++input) {
+        const double head = result(input, middle) - saving;
+        if (head == kForbidden) {
+          continue;
+        }
+        for (int output = 0; output < rest.columns; ++output) {
+          longer(input, output) = std::min(longer(input, output), head + rest(middle, output));
+        }
+      }
+    }
+    result = std::move(longer);
+  }
+  return runs_.emplace(number, std::move(result)).first->second;
+}
+
+std::vector<double> ChainBounds::least_to(int begin, int end) {
+  const Matrix& paths = run(begin, end);
+  std::vector<double> least(at(paths.columns), kForbidden);
+  for (int i = 0; i < paths.rows; ++i) {
+    for (int o = 0; o < paths.columns; ++o) {
+      least[at(o)] = std::min(least[at(o)], paths(i, o));
+    }
+  }
+  return least;
+}
+
+std::vector<double> ChainBounds::least_from(int begin, int end) {
+  const Matrix& paths = run(begin, end);
+  std::vector<double> least(at(paths.rows), kForbidden);
+  for (int i = 0; i < paths.rows; ++i) {
+    for (int o = 0; o < paths.columns; ++o) {
+      least[at(i)] = std::min(least[at(i)], paths(i, o));
+    }
+  }
+  return least;
+}
+
+const std::optional<Option>& ChainBounds::option(int i, int input, int output) {
+  const int layer = chain_.layers[at(i)];
+  const int number = model_.block_of(layer);
+  const auto [entry, is_new] = options_.try_emplace({number, input, output});
+  if (is_new) {
+    const BlockBound& bound = block(i);
+    const int mode = bound.mode[at(input * bound.minimum.columns + output)];
+    if (mode >= 0) {
+      entry->second =
+          shardwise::planning::minimiser(model_.block_costs(shape_, number),
+                                         model_.modes(layer, tie_, weights_.memory == 0)[at(mode)],
+                                         weights_,
+                                         input,
+                                         output);
+    }
+  }
+  return entry->second;
+}
+
+std::optional<std::vector<Option>> ChainBounds::minimiser(int begin, int end) {
+  // Forward along the shortest path: to_go of the rest tells the way.
+  std::vector<Option> options;
+  const std::vector<double> starts = least_from(begin, end);
+  int input = static_cast<int>(std::min_element(starts.begin(), starts.end()) - starts.begin());
+  if (starts[at(input)] == kForbidden) {
+    return std::nullopt;
+  }
+  for (int i = begin; i < end; ++i) {
+    const Matrix& here = block(i).minimum;
+    const double times = chain_.times(i);
+    std::vector<double> rest(at(here.columns), 0);
+    if (i + 1 < end) {
+      rest = least_from(i + 1, end);
+    }
+    int best = -1;
+    double least = kForbidden;
+    for (int output = 0; output < here.columns; ++output) {
+      const double saving = i + 1 < end ? saving_after(i, output) : 0;
+      const double value = times * here(input, output) - saving + rest[at(output)];
+      if (value < least) {
+        least = value;
+        best = output;
+      }
+    }
+    if (best < 0 || !option(i, input, best)) {
+      return std::nullopt;
+    }
+    options.push_back(*option(i, input, best));
+    input = best;
+  }
+  return options;
+}
+
+}  // namespace shardwise::planning

@@ -1,0 +1,824 @@
+#include "planner/pipeline_search.h"
+
+#include <algorithm>
+#include <cmath>
+#include <set>
+
+#include "core/errors.h"
+#include "cost/evaluate.h"
+#include "graph/layer_body.h"
+
+namespace shardwise::planning {
+
+namespace {
+
+std::size_t at(int index) { return static_cast<std::size_t>(index); }
+
+// Between stages: layers [0, layer) of the chain are still to be placed, the last used[t] devices
+// of type t are taken.
+struct Position {
+  int layer = 0;
+  std::vector<int> used;
+
+  auto operator<=>(const Position&) const = default;
+};
+
+// (sum, max) of stage bounds.
+struct BoundLabel {
+  double sum = 0;
+  double most = 0;
+};
+using BoundFront = std::vector<BoundLabel>;
+
+void insert_bound(BoundFront& front, const BoundLabel& label) {
+  for (const BoundLabel& other : front) {
+    if (other.sum <= label.sum && other.most <= label.most) {
+      return;
+    }
+  }
+  std::erase_if(front, [&](const BoundLabel& other) {
+    return label.sum <= other.sum && label.most <= other.most;
+  });
+  front.push_back(label);
+}
+
+// A stage that may come next (before the layers placed so far).
+struct Arc {
+  int begin = 0;
+  StagePlace place;
+  Position next;
+};
+
+// A stage with its shape, and the most its c may be.
+struct ShapedArc {
+  int begin = 0;
+  StagePlace place;
+  int shape = 0;
+  Position next;
+  StageKey key;
+};
+
+}  // namespace
+
+class PipelineSearch::Impl {
+ public:
+  Impl(MicrobatchModel& model, StageSearch& stages, const PipelineShape& shape, Incumbent& best)
+      : model_(model),
+        stages_(stages),
+        shape_(shape),
+        incumbent_(best),
+        chain_(stages.chain()),
+        interleaved_(shape.schedule == Schedule::kInterleaved),
+        m_(model.num_microbatches()),
+        rounds_(interleaved_ ? m_ + static_cast<double>(shape.stages - 1) / shape.chunks
+                             : m_ + shape.stages - 1),
+        step_weight_(1 / rounds_) {
+    start_.layer = chain_.size();
+    start_.used.assign(model.devices().size(), 0);
+    bound_ = 0;
+  }
+
+  double bound() const { return bound_; }
+
+  void raise_bound() {
+    to_go_.clear();
+    bound_ = std::max(bound_, best_of(to_go(0, start_)));
+  }
+
+  void sharpen() {
+    constexpr int kMostRounds = 400;
+    for (int round = 0; round < kMostRounds; ++round) {
+      raise_bound();
+      if (bound_ >= incumbent_.cutoff() || incumbent_.is_late()) {
+        return;
+      }
+      bool rose = false;
+      for (const StageKey& key : best_path()) {
+        rose |= stages_.sharpen(key, step_weight_);
+      }
+      if (!rose) {
+        return;
+      }
+    }
+  }
+
+  void solve() {
+    sharpen();
+    if (bound_ >= incumbent_.cutoff()) {
+      return;
+    }
+    // First only the stages of the best path: a good incumbent makes all that follows cheaper.
+    std::set<StageKey> path;
+    for (const StageKey& key : best_path()) {
+      path.insert(key);
+    }
+    search_exactly(&path);
+    if (bound_ < incumbent_.cutoff() && !incumbent_.is_late()) {
+      bound_ = std::max(bound_, std::min(search_exactly(nullptr), incumbent_.cutoff()));
+    }
+  }
+
+ private:
+  // --- bounds -----------------------------------------------------------------------------------
+
+  StageKey key_of(int from_end, int shape, int begin, int end) const {
+    const int stage = shape_.stages - 1 - from_end;
+    StageKey key;
+    key.shape = shape;
+    key.begin = begin;
+    key.end = end;
+    key.in_flight = microbatches_in_flight(
+        shape_.schedule, shape_.stages, stage, m_, shape_.chunks);
+    key.stages = interleaved_ ? shape_.stages : 0;
+    key.stage = interleaved_ ? stage : 0;
+    return key;
+  }
+
+  // Stages that may stand at `from_end`, ending where the position begins.
+  const std::vector<Arc>& arcs(int from_end, const Position& position) {
+    const auto [entry, is_new] = arcs_.try_emplace({from_end, position});
+    if (!is_new) {
+      return entry->second;
+    }
+    const int others = shape_.stages - 1 - from_end;  // stages before this one
+    const int size_limit = model_.request().limits.max_stage_devices;
+    for (int type = 0; type < static_cast<int>(position.used.size()); ++type) {
+      const std::vector<int>& devices = model_.devices()[at(type)];
+      const int free = static_cast<int>(devices.size()) - position.used[at(type)];
+      for (int size = 1; size <= free && (size_limit == 0 || size <= size_limit); ++size) {
+        for (const int start :
+             places_for(model_.cluster(), devices, position.used[at(type)], size)) {
+          const StagePlace place{type, start, size};
+          if (model_.shapes_at(place).empty()) {
+            continue;
+          }
+          Arc arc;
+          arc.place = place;
+          arc.next.used = position.used;
+          arc.next.used[at(type)] = static_cast<int>(devices.size()) - start;
+          int total_used = 0;
+          for (const int used : arc.next.used) {
+            total_used += used;
+          }
+          if (model_.cluster().num_devices() - total_used < others) {
+            continue;
+          }
+          for (int begin = others == 0 ? 0 : position.layer - 1;
+               begin >= (others == 0 ? 0 : others);
+               --begin) {
+            if (is_run(begin, position.layer, others)) {
+              arc.begin = begin;
+              arc.next.layer = begin;
+              entry->second.push_back(arc);
+            }
+          }
+        }
+      }
+    }
+    return entry->second;
+  }
+
+  bool is_run(int begin, int end, int others) const {
+    if (begin >= end || (others == 0 && begin != 0)) {
+      return false;
+    }
+    if (!interleaved_) {
+      return true;
+    }
+    // Every chunk of a folded stage has a decoder layer; embedding and head never stand alone.
+    const int decoders = std::min(end, chain_.size() - 1) - std::max(begin, 1);
+    const int before = std::max(begin, 1) - 1;  // decoders left for the others
+    return decoders >= 1 && before >= others;
+  }
+
+  double stage_bound(int from_end, const Position& position, const Arc& arc) {
+    double least = kForbidden;
+    for (const int shape : model_.shapes_at(arc.place)) {
+      least = std::min(
+          least,
+          stages_.bound(key_of(from_end, shape, arc.begin, position.layer), step_weight_));
+    }
+    return least;
+  }
+
+  BoundLabel add_stage(const BoundLabel& label, double stage) const {
+    return {label.sum + (interleaved_ ? 0 : stage), std::max(label.most, stage)};
+  }
+
+  double objective(const BoundLabel& label) const {
+    return interleaved_ ? label.sum + rounds_ * label.most : label.sum + (m_ - 1) * label.most;
+  }
+
+  double best_of(const BoundFront& front) const {
+    double best = kForbidden;
+    for (const BoundLabel& label : front) {
+      best = std::min(best, objective(label));
+    }
+    return best;
+  }
+
+  // Overhead of a plan that has used so many devices, idle ones in between included.
+  double least_overhead(const std::vector<int>& used) {
+    int total = 0;
+    for (const int count : used) {
+      total += count;
+    }
+    std::int64_t least = model_.step_overhead(total);
+    if (model_.cluster().levels.size() > 1) {
+      for (int ranks = 1; ranks < total; ++ranks) {
+        least = std::min(least, model_.step_overhead(ranks));
+      }
+    }
+    return static_cast<double>(least);
+  }
+
+  // Bounds on the stages from `from_end` to the first one.
+  const BoundFront& to_go(int from_end, const Position& position) {
+    const auto [entry, is_new] = to_go_.try_emplace({from_end, position});
+    if (!is_new) {
+      return entry->second;
+    }
+    BoundFront front;
+    if (from_end == shape_.stages) {
+      if (position.layer == 0) {
+        front.push_back({least_overhead(position.used), 0});
+      }
+    } else {
+      for (const Arc& arc : arcs(from_end, position)) {
+        const double stage = stage_bound(from_end, position, arc);
+        if (objective(add_stage({}, stage)) >= incumbent_.cutoff()) {
+          continue;
+        }
+        for (const BoundLabel& label : to_go(from_end + 1, arc.next)) {
+          const BoundLabel longer = add_stage(label, stage);
+          if (objective(longer) < incumbent_.cutoff()) {
+            insert_bound(front, longer);
+          }
+        }
+      }
+    }
+    return to_go_[{from_end, position}] = std::move(front);
+  }
+
+  std::vector<StageKey> best_path() {
+    std::vector<StageKey> path;
+    Position position = start_;
+    BoundLabel target;
+    double best = kForbidden;
+    for (const BoundLabel& label : to_go(0, position)) {
+      if (objective(label) < best) {
+        best = objective(label);
+        target = label;
+      }
+    }
+    if (best == kForbidden) {
+      return path;
+    }
+    // Labels behind the target: each step finds an arc and a label that add up to it.
+    double sum_so_far = 0;
+    double most_so_far = 0;
+    for (int from_end = 0; from_end < shape_.stages; ++from_end) {
+      const Arc* chosen = nullptr;
+      double chosen_stage = 0;
+      double chosen_value = kForbidden;
+      for (const Arc& arc : arcs(from_end, position)) {
+        const double stage = stage_bound(from_end, position, arc);
+        for (const BoundLabel& label : to_go(from_end + 1, arc.next)) {
+          BoundLabel whole = add_stage(label, stage);
+          whole.sum += sum_so_far;
+          whole.most = std::max(whole.most, most_so_far);
+          if (objective(whole) < chosen_value) {
+            chosen_value = objective(whole);
+            chosen = &arc;
+            chosen_stage = stage;
+          }
+        }
+      }
+      if (chosen == nullptr) {
+        return path;
+      }
+      for (const int shape : model_.shapes_at(chosen->place)) {
+        const StageKey key = key_of(from_end, shape, chosen->begin, position.layer);
+        if (stages_.bound(key, step_weight_) <= chosen_stage) {
+          path.push_back(key);
+          break;
+        }
+      }
+      sum_so_far += interleaved_ ? 0 : chosen_stage;
+      most_so_far = std::max(most_so_far, chosen_stage);
+      const Position next = chosen->next;
+      position = next;
+    }
+    return path;
+  }
+
+  // --- exact ------------------------------------------------------------------------------------
+
+  // Largest c of a stage between these labels for which the whole stays below the cutoff.
+  double room(const BoundLabel& later, const BoundLabel& earlier) const {
+    const double most = std::max(later.most, earlier.most);
+    const double rest = incumbent_.cutoff() - later.sum - earlier.sum;
+    if (interleaved_) {
+      return rest / rounds_ > most ? rest / rounds_ : -kForbidden;
+    }
+    const double below = rest - (m_ - 1) * most;  // if the stage is not the slowest
+    return below <= most ? below : rest / m_;
+  }
+
+  struct Label {
+    std::int64_t sum = 0;               // of p + o
+    std::int64_t slowest = 0;           // period, or its forward part (gpipe)
+    std::int64_t slowest_backward = 0;  // gpipe
+    std::int64_t per_step = 0;          // most, but of the last stage
+    std::int64_t last_per_step = 0;     // of the last stage: a tie may add to it
+    std::int64_t last_time = 0;         // interleaved: of the last stage, before it sends around
+    int ranks = 0;
+    int tail = -1;  // what of the last stage still matters: index into tails_
+    bool is_verified = true;
+    int parent = -1;
+    const StagePoint* point = nullptr;
+    const ShapedArc* arc = nullptr;
+  };
+
+  // Last stage as a tie or the way around sees it.
+  struct Tail {
+    StagePlace place;
+    int shape = 0;
+    int inner_output = -1;  // interleaved
+    int signature = -1;     // tied
+    auto operator<=>(const Tail&) const = default;
+  };
+
+  // Where the next stage's output must go.
+  struct Port {
+    StagePlace place;
+    int shape = 0;
+    int input = 0;
+    auto operator<=>(const Port&) const = default;
+  };
+
+  using PortLabels = std::map<Port, std::vector<int>>;
+
+  bool is_beaten(const Label& b, const Label& a) const {
+    return a.tail == b.tail && a.ranks == b.ranks && a.sum <= b.sum && a.slowest <= b.slowest &&
+           a.slowest_backward <= b.slowest_backward && a.per_step <= b.per_step &&
+           a.last_per_step <= b.last_per_step && a.last_time <= b.last_time;
+  }
+
+  // Step time without overhead.
+  std::int64_t step_time(const Label& label) const {
+    const std::int64_t per_step = std::max(label.per_step, label.last_per_step);
+    const std::int64_t period = label.slowest + label.slowest_backward;
+    if (interleaved_) {
+      return period + ((shape_.stages - 1) * period + shape_.chunks - 1) / shape_.chunks +
+             (m_ - 1) * period + per_step;
+    }
+    return label.sum + (m_ - 1) * period + per_step;
+  }
+
+  // Least step time of anything that continues the label (see the header's inequality, with the
+  // label's own sums exact).
+  double completed(const Label& label, int stages_left, const BoundFront& rest) const {
+    const auto per_step = static_cast<double>(std::max(label.per_step, label.last_per_step));
+    const auto period =
+        static_cast<double>(std::max(label.slowest, label.last_time) + label.slowest_backward);
+    double best = kForbidden;
+    for (const BoundLabel& other : rest) {
+      const double most = std::max(period, other.most - step_weight_ * per_step);
+      const double time = interleaved_ ? other.sum + rounds_ * most + per_step
+                                       : static_cast<double>(label.sum) + other.sum -
+                                             stages_left * step_weight_ * per_step +
+                                             (m_ - 1) * most + per_step;
+      best = std::min(best, time);
+    }
+    return best;
+  }
+
+  // Searches stages on `only` (null: all) with exact fronts; improves the incumbent. Returns a
+  // proved bound on the plans looked at that the incumbent does not beat.
+  double search_exactly(const std::set<StageKey>* only) {
+    while (!incumbent_.is_late()) {
+      collect_arcs(only);
+      make_fronts();
+      const Outcome outcome = walk();
+      if (outcome.best < 0 || outcome.objective >= incumbent_.cutoff()) {
+        return is_complete_ ? kForbidden : bound_;
+      }
+      if (outcome.is_verified) {
+        adopt(outcome.best);
+        continue;  // what is left must be better still
+      }
+      if (outcome.best_verified >= 0) {
+        adopt(outcome.best_verified);
+      }
+      if (!upgrade(outcome.best)) {
+        return outcome.objective;
+      }
+    }
+    return bound_;
+  }
+
+  // Stages that may be part of a plan below the cutoff, and the limits of their fronts.
+  void collect_arcs(const std::set<StageKey>* only) {
+    exact_arcs_.clear();
+    limits_.clear();
+    to_go_.clear();
+    std::map<Position, BoundFront> from_end;
+    from_end[start_] = {{0, 0}};
+    for (int j = 0; j < shape_.stages; ++j) {
+      std::map<Position, BoundFront> next;
+      for (const auto& [position, front] : from_end) {
+        for (const Arc& arc : arcs(j, position)) {
+          collect(j, position, arc, front, only, next);
+        }
+      }
+      from_end = std::move(next);
+    }
+  }
+
+  void collect(int j,
+               const Position& position,
+               const Arc& arc,
+               const BoundFront& later,
+               const std::set<StageKey>* only,
+               std::map<Position, BoundFront>& next) {
+    const BoundFront& earlier = to_go(j + 1, arc.next);
+    double most_room = -kForbidden;
+    for (const BoundLabel& a : later) {
+      for (const BoundLabel& b : earlier) {
+        most_room = std::max(most_room, room(a, b));
+      }
+    }
+    double least = kForbidden;
+    for (const int shape : model_.shapes_at(arc.place)) {
+      const StageKey key = key_of(j, shape, arc.begin, position.layer);
+      const double bound = stages_.bound(key, step_weight_);
+      if (bound > most_room || bound == kForbidden || (only != nullptr && !only->contains(key))) {
+        continue;
+      }
+      least = std::min(least, bound);
+      exact_arcs_[{j, position}].push_back({arc.begin, arc.place, shape, arc.next, key});
+      double& limit = limits_.try_emplace(key, -kForbidden).first->second;
+      limit = std::max(limit, most_room);
+    }
+    if (least < kForbidden) {
+      BoundFront& front = next[arc.next];
+      for (const BoundLabel& label : later) {
+        insert_bound(front, add_stage(label, least));
+      }
+    }
+  }
+
+  void make_fronts() {
+    fronts_.clear();
+    is_complete_ = true;
+    for (const auto& [key, limit] : limits_) {
+      FrontRequest request;
+      request.key = key;
+      request.level = level_of(key);
+      request.step_weight = step_weight_;
+      request.limit = std::min(limit, 1e17);
+      request.joint_time = shape_.stages == 1 && !interleaved_ ? m_ : 0;
+      request.splits_forward = shape_.schedule == Schedule::kGpipe && shape_.stages > 1;
+      fronts_[key] = &stages_.front(request);
+      is_complete_ &= fronts_[key]->is_complete;
+    }
+  }
+
+  FrontLevel level_of(const StageKey& key) const {
+    const auto known = levels_.find(key);
+    return known == levels_.end() ? FrontLevel::kTimes : known->second;
+  }
+
+  // Looks closer at the stages of a label that may not fit. False if there is no closer look.
+  bool upgrade(int label) {
+    bool closer = false;
+    for (int l = label; labels_[at(l)].arc != nullptr; l = labels_[at(l)].parent) {
+      const Label& part = labels_[at(l)];
+      if (!part.point->is_verified) {
+        FrontLevel& level = levels_.try_emplace(part.arc->key, FrontLevel::kTimes).first->second;
+        if (level == FrontLevel::kExact) {
+          continue;
+        }
+        level = level == FrontLevel::kTimes ? FrontLevel::kMemory : FrontLevel::kExact;
+        stages_.sharpen(part.arc->key, step_weight_);
+        closer = true;
+      }
+    }
+    return closer;
+  }
+
+  struct Outcome {
+    int best = -1;
+    double objective = kForbidden;
+    bool is_verified = false;
+    int best_verified = -1;
+    std::int64_t verified_objective = 0;
+  };
+
+  Outcome walk() {
+    labels_.clear();
+    tails_.clear();
+    Label first;
+    labels_.push_back(first);
+    std::map<Position, PortLabels> here;
+    here[start_][Port{}].push_back(0);
+    for (int j = 0; j < shape_.stages; ++j) {
+      std::map<Position, PortLabels> next;
+      for (const auto& [position, ports] : here) {
+        const auto found = exact_arcs_.find({j, position});
+        if (found == exact_arcs_.end()) {
+          continue;
+        }
+        for (const ShapedArc& arc : found->second) {
+          add_stage_exactly(j, arc, ports, next[arc.next]);
+        }
+      }
+      here = std::move(next);
+    }
+    Outcome outcome;
+    for (const auto& [position, ports] : here) {
+      for (const auto& [port, labels] : ports) {
+        for (const int label : labels) {
+          consider(label, outcome);
+        }
+      }
+    }
+    return outcome;
+  }
+
+  void consider(int label, Outcome& outcome) {
+    const Label& last = labels_[at(label)];
+    const std::int64_t objective = step_time(last) + model_.step_overhead(last.ranks);
+    if (static_cast<double>(objective) < outcome.objective) {
+      outcome.best = label;
+      outcome.objective = static_cast<double>(objective);
+      outcome.is_verified = last.is_verified;
+    }
+    if (last.is_verified && (outcome.best_verified < 0 || objective < outcome.verified_objective) &&
+        objective < incumbent_.step_time) {
+      outcome.best_verified = label;
+      outcome.verified_objective = objective;
+    }
+  }
+
+  void add_stage_exactly(int j, const ShapedArc& arc, const PortLabels& ports, PortLabels& next) {
+    const StageFront& front = *fronts_.at(arc.key);
+    const std::vector<Layout>& outputs =
+        model_.block_costs(arc.shape, model_.block_of(chain_.layers[at(arc.key.end - 1)]))
+            .outputs();
+    const BoundFront& rest = to_go(j + 1, arc.next);
+    for (const StagePoint& point : front.points) {
+      for (const auto& [port, labels] : ports) {
+        MicrobatchModel::Transfer transfer;
+        if (j > 0) {
+          transfer = model_.transfer(arc.place,
+                                     arc.shape,
+                                     outputs[at(point.output)],
+                                     port.place,
+                                     port.shape,
+                                     input_of(port));
+        }
+        for (const int label : labels) {
+          const Label longer = extend(j, label, arc, point, transfer);
+          if (completed(longer, shape_.stages - 1 - j, rest) < incumbent_.cutoff()) {
+            insert(next[{arc.place, arc.shape, inner_input(arc, point)}], longer);
+          }
+        }
+      }
+    }
+  }
+
+  const Layout& input_of(const Port& port) {
+    // Boundary layouts depend on the mesh only: those of a block in the middle.
+    const int layer = chain_.layers.back();
+    return model_.block_costs(port.shape, model_.block_of(layer)).inputs()[at(port.input)];
+  }
+
+  // Layout that the stage receives: for the first folded stage that of its decoder layers.
+  int inner_input(const ShapedArc& arc, const StagePoint& point) const {
+    return interleaved_ && arc.begin == 0 ? point.options[1]->input : point.input;
+  }
+
+  Label extend(int j,
+               int label,
+               const ShapedArc& arc,
+               const StagePoint& point,
+               const MicrobatchModel::Transfer& transfer) {
+    Label longer = labels_[at(label)];
+    longer.parent = label;
+    longer.arc = &arc;
+    longer.point = &point;
+    longer.is_verified &= point.is_verified;
+    longer.ranks += arc.place.size;
+    const bool is_last = j == 0;
+    const bool is_first = arc.begin == 0;
+    if (is_last && (interleaved_ || shape_.tie == TieCase::kExchanged)) {
+      longer.tail = tail_of(arc, point);
+    }
+    const std::int64_t sent = shape_.chunks * (transfer.forward + transfer.backward);
+    if (interleaved_) {
+      if (is_last) {
+        longer.last_time = point.time();
+      } else {
+        longer.slowest = std::max(longer.slowest, point.time() + sent);
+      }
+    } else {
+      longer.sum += point.time() + sent;
+      switch (shape_.schedule) {
+        case Schedule::k1F1BEager:
+          longer.slowest = std::max({longer.slowest, point.time(), sent});
+          break;
+        case Schedule::kGpipe:
+          if (shape_.stages > 1) {
+            longer.slowest = std::max({longer.slowest, point.forward, transfer.forward});
+            longer.slowest_backward =
+                std::max({longer.slowest_backward, point.backward, transfer.backward});
+            break;
+          }
+          [[fallthrough]];
+        default:
+          longer.slowest = std::max(longer.slowest, point.time() + sent);
+      }
+    }
+    if (is_last) {
+      longer.last_per_step = point.per_step;
+    } else if (!is_first) {
+      longer.per_step = std::max(longer.per_step, point.per_step);
+    }
+    if (is_first) {
+      finish(longer, arc, point);
+    }
+    return longer;
+  }
+
+  int tail_of(const ShapedArc& arc, const StagePoint& point) {
+    Tail tail{arc.place, arc.shape, -1, -1};
+    if (interleaved_) {
+      tail.inner_output = point.options.back()->input;
+    }
+    if (shape_.tie == TieCase::kExchanged) {
+      tail.signature = point.options.back()->signature;
+    }
+    for (std::size_t i = 0; i < tails_.size(); ++i) {
+      if (tails_[i].first == tail) {
+        return static_cast<int>(i);
+      }
+    }
+    tails_.emplace_back(tail, point.options.back());
+    return static_cast<int>(tails_.size()) - 1;
+  }
+
+  // The first stage closes what the last one left open: the tie, and the way around.
+  void finish(Label& label, const ShapedArc& arc, const StagePoint& point) {
+    std::int64_t exchange = 0;
+    if (shape_.tie == TieCase::kExchanged) {
+      const auto& [tail, option] = tails_[at(label.tail)];
+      exchange = model_.tie_exchange(
+          arc.place, arc.shape, *point.options.front(), tail.place, tail.shape, *option);
+    }
+    label.last_per_step += exchange;
+    if (shape_.stages > 1) {
+      label.per_step = std::max(label.per_step, point.per_step + exchange);
+    }
+    if (interleaved_) {
+      const Tail& tail = tails_[at(label.tail)].first;
+      const std::vector<Layout>& layouts =
+          model_.block_costs(tail.shape, model_.block_of(chain_.layers.back())).inputs();
+      const Port port{arc.place, arc.shape, inner_input(arc, point)};
+      const MicrobatchModel::Transfer& around = model_.transfer(tail.place,
+                                                                tail.shape,
+                                                                layouts[at(tail.inner_output)],
+                                                                arc.place,
+                                                                arc.shape,
+                                                                input_of(port));
+      label.slowest =
+          std::max(label.slowest,
+                   label.last_time + (shape_.chunks - 1) * (around.forward + around.backward));
+      label.last_time = 0;
+    }
+    label.tail = -1;
+  }
+
+  void insert(std::vector<int>& front, const Label& label) {
+    for (const int other : front) {
+      if (is_beaten(label, labels_[at(other)])) {
+        return;
+      }
+    }
+    std::erase_if(front, [&](int other) { return is_beaten(labels_[at(other)], label); });
+    front.push_back(static_cast<int>(labels_.size()));
+    labels_.push_back(label);
+  }
+
+  // --- the plan ---------------------------------------------------------------------------------
+
+  void adopt(int label) {
+    Plan plan = plan_of(label);
+    if (std::getenv("TRACE_SEED") != nullptr) { const Evaluation e = evaluate(plan, model_.graph(), model_.cluster(), model_.costs()); fprintf(stderr, "m %d P %d v %d sched %d tie %d: label sum %ld slow %ld/%ld s %ld last %ld -> %ld; eval fill %ld steady %ld per %ld ov %ld\n", m_, shape_.stages, shape_.chunks, (int)shape_.schedule, (int)shape_.tie, labels_[at(label)].sum, labels_[at(label)].slowest, labels_[at(label)].slowest_backward, labels_[at(label)].per_step, labels_[at(label)].last_per_step, step_time(labels_[at(label)]), e.fill.count, e.steady.count, e.per_step.count, e.overhead.count); for (auto& t : e.stage_times) fprintf(stderr, "  eval p %ld o %ld\n", t.microbatch().count, t.transfer.count); for (int l = label; labels_[at(l)].arc; l = labels_[at(l)].parent) fprintf(stderr, "  plan p %ld place %d %d %d mesh %s in %d out %d\n", labels_[at(l)].point->time(), labels_[at(l)].arc->place.type, labels_[at(l)].arc->place.start, labels_[at(l)].arc->place.size, to_string(model_.shape(labels_[at(l)].arc->shape).mesh).c_str(), labels_[at(l)].point->input, labels_[at(l)].point->output); }
+    const Evaluation evaluation = evaluate(plan, model_.graph(), model_.cluster(), model_.costs());
+    const std::int64_t predicted =
+        step_time(labels_[at(label)]) + model_.step_overhead(labels_[at(label)].ranks);
+    SHARDWISE_CHECK(evaluation.step_time.count == predicted,
+                    "planner and evaluator price a plan alike");
+    SHARDWISE_CHECK(evaluation.fits(), "planner and evaluator account memory alike");
+    if (predicted < incumbent_.step_time) {
+      incumbent_.plan = std::move(plan);
+      incumbent_.step_time = predicted;
+    }
+  }
+
+  Plan plan_of(int label) {
+    Plan plan;
+    plan.batch = model_.request().batch;
+    plan.sequence = model_.request().sequence;
+    plan.num_microbatches = m_;
+    plan.schedule = shape_.schedule;
+    plan.precision = model_.request().precision;
+    for (int l = label; labels_[at(l)].arc != nullptr; l = labels_[at(l)].parent) {
+      plan.stages.push_back(stage_plan(*labels_[at(l)].arc, *labels_[at(l)].point, plan));
+    }
+    number_layers(plan);
+    return plan;
+  }
+
+  StagePlan stage_plan(const ShapedArc& arc, const StagePoint& point, Plan& plan) {
+    StagePlan stage;
+    stage.mesh = model_.shape(arc.shape).mesh;
+    stage.devices = model_.devices_at(arc.place);
+    stage.chunks.resize(at(shape_.chunks));
+    for (int i = arc.key.begin; i < arc.key.end; ++i) {
+      const BlockCosts& costs =
+          model_.block_costs(arc.shape, model_.block_of(chain_.layers[at(i)]));
+      const Option& option = *point.options[at(i - arc.key.begin)];
+      const LayerPlan layer = layer_plan_of(costs, option);
+      for (int o = 0; o < costs.num_ops(); ++o) {
+        plan.context_chunks =
+            std::max(plan.context_chunks,
+                     context_degree(costs.block().ops[at(o)], layer.op_axes[at(o)], stage.mesh));
+      }
+      const bool is_once = chain_.times(i) < shape_.chunks;
+      for (int c = 0; c < shape_.chunks; ++c) {
+        if (!is_once || c == (i == 0 ? 0 : shape_.chunks - 1)) {
+          ChunkPlan& chunk = stage.chunks[at(c)];
+          chunk.layers.push_back(layer);
+        }
+      }
+      // A chunk ends in the layout of its last decoder layer.
+      const bool is_head = i + 1 == chain_.size();
+      if (!is_head) {
+        for (ChunkPlan& chunk : stage.chunks) {
+          chunk.output_layout = costs.outputs()[at(option.output)];
+        }
+      } else {
+        stage.chunks.back().output_layout = Layout{};
+      }
+    }
+    return stage;
+  }
+
+  static void number_layers(Plan& plan) {
+    int layer = 0;
+    for (int c = 0; c < plan.num_chunks(); ++c) {
+      for (StagePlan& stage : plan.stages) {
+        stage.chunks[at(c)].first_layer = layer;
+        layer += static_cast<int>(stage.chunks[at(c)].layers.size());
+      }
+    }
+  }
+
+  MicrobatchModel& model_;
+  StageSearch& stages_;
+  const PipelineShape shape_;
+  Incumbent& incumbent_;
+  const LayerChain& chain_;
+  const bool interleaved_;
+  const int m_;
+  const double rounds_;  // periods in a step, as far as per-step parts weigh against them
+  const double step_weight_;
+  Position start_;
+  double bound_ = 0;
+  bool is_complete_ = true;
+  std::map<std::pair<int, Position>, std::vector<Arc>> arcs_;
+  std::map<std::pair<int, Position>, BoundFront> to_go_;
+  std::map<std::pair<int, Position>, std::vector<ShapedArc>> exact_arcs_;
+  std::map<StageKey, double> limits_;
+  std::map<StageKey, FrontLevel> levels_;
+  std::map<StageKey, const StageFront*> fronts_;
+  std::vector<Label> labels_;
+  std::vector<std::pair<Tail, const Option*>> tails_;
+};
+
+PipelineSearch::PipelineSearch(MicrobatchModel& model,
+                               StageSearch& stages,
+                               const PipelineShape& shape,
+                               Incumbent& incumbent)
+    : impl_(std::make_unique<Impl>(model, stages, shape, incumbent)) {}
+PipelineSearch::~PipelineSearch() = default;
+
+double PipelineSearch::bound() const { return impl_->bound(); }
+void PipelineSearch::raise_bound() { impl_->raise_bound(); }
+void PipelineSearch::sharpen() { impl_->sharpen(); }
+void PipelineSearch::solve() { impl_->solve(); }
+
+}  // namespace shardwise::planning

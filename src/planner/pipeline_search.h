@@ -1,0 +1,57 @@
+// The best pipeline of a given number of stages, for one micro-batch count and schedule.
+//
+// With p_i, o_i, s_i of stage i (docs/cost_model.md), P stages, m micro-batches and
+// c_i = p_i + w s_i with w = 1 / (m + P - 1), every plan takes at least
+//
+//   sum_i c_i + (m - 1) max_i c_i        (interleaved, v chunks: (m + (P - 1) / v) max_i c_i with
+//                                         w = 1 / (m + (P - 1) / v))
+//
+// for s_i <= S = max s gives p_i >= c_i - w S, and the S that remain cancel. Stage bounds on c_i
+// alone bound the step: a dynamic programme over stages from the last to the first, labels = (sum,
+// max). What stays below the incumbent is then done exactly: stage fronts, boundary layouts,
+// transfers, ties, largest per-step part.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <vector>
+
+#include "planner/incumbent.h"
+#include "planner/stage_search.h"
+
+namespace shardwise::planning {
+
+struct PipelineShape {
+  Schedule schedule = Schedule::k1F1B;
+  int stages = 1;
+  int chunks = 1;
+  TieCase tie = TieCase::kNone;
+};
+
+class PipelineSearch {
+ public:
+  PipelineSearch(MicrobatchModel& model,
+                 StageSearch& stages,
+                 const PipelineShape& shape,
+                 Incumbent& incumbent);
+  ~PipelineSearch();
+  PipelineSearch(const PipelineSearch&) = delete;
+  PipelineSearch& operator=(const PipelineSearch&) = delete;
+
+  // Proved: no plan of this shape is faster. Infinite if nothing fits.
+  double bound() const;
+  // Raises the bound with the stages' first bounds; then, on further calls, sharpens the stages on
+  // the best path while the bound stays below the incumbent.
+  void raise_bound();
+  void sharpen();
+  // Closes what is left between bound and incumbent: improves the incumbent or raises the bound to
+  // it. The bound stays below only if a limit (time, labels) was hit.
+  void solve();
+
+ private:
+  class Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace shardwise::planning

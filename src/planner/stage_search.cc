@@ -1,0 +1,620 @@
+#include "planner/stage_search.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "core/errors.h"
+#include "cost/stage_prices.h"
+
+namespace shardwise::planning {
+
+namespace {
+
+std::size_t at(int index) { return static_cast<std::size_t>(index); }
+
+// Sums of doubles may round; limits are widened by more than that.
+double widened(double limit) { return limit + 1e-11 * std::abs(limit) + 1; }
+
+// Multipliers lie on a geometric grid, so that stages share them.
+constexpr double kGridStep = 1.189207115002721;  // 2^(1/4)
+double on_grid(double multiplier) {
+  return std::pow(kGridStep, std::round(std::log(multiplier) / std::log(kGridStep)));
+}
+
+}  // namespace
+
+ChainBounds& StageSearch::chain_bounds(int shape, const Weights& weights) {
+  std::unique_ptr<ChainBounds>& known = chains_[{shape, weights}];
+  if (known == nullptr) {
+    known = std::make_unique<ChainBounds>(model_, chain_, shape, tie_, weights);
+  }
+  return *known;
+}
+
+ChainBounds& StageSearch::memory_bounds(const StageKey& key) {
+  return chain_bounds(key.shape, {0, 0, 1, key.in_flight});
+}
+
+// Buffers at the stage's ends. Folded chains: every stage receives and sends its decoder layers'
+// ends, `input` and `output` are those.
+std::int64_t StageSearch::ends_bytes(const StageKey& key, int input, int output) {
+  const auto costs = [&](int i) -> const BlockCosts& {
+    return model_.block_costs(key.shape, model_.block_of(chain_.layers[at(i)]));
+  };
+  int first = key.begin;
+  int last = key.end - 1;
+  if (chain_.chunks > 1) {
+    first = std::max(first, 1);
+    last = std::min(last, chain_.size() - 2);
+  }
+  return 2 * ((first > 0 ? costs(first).input_bytes(input) : 0) +
+              (last + 1 < chain_.size() ? costs(last).output_bytes(output) : 0));
+}
+
+std::int64_t StageSearch::memory_of(const StageKey& key,
+                                    const std::vector<const Option*>& options) {
+  const int chunks = chain_.chunks;
+  std::int64_t state = 0;
+  std::int64_t transient = 0;
+  std::vector<Bytes> kept(at(chunks));  // by chunk
+  const auto add_kept = [&](int times, bool is_first, std::int64_t bytes) {
+    for (int c = 0; c < chunks; ++c) {
+      const bool is_here = times == chunks || c == (is_first ? 0 : chunks - 1);
+      kept[at(c)] += Bytes(is_here ? bytes : 0);
+    }
+  };
+  for (int i = key.begin; i < key.end; ++i) {
+    const Option& option = *options[at(i - key.begin)];
+    state += chain_.times(i) * option.cost.state;
+    add_kept(chain_.times(i), i == 0, option.cost.saved);
+    transient = std::max(transient, option.transient);
+    if (i > key.begin) {
+      const Option& before = *options[at(i - 1 - key.begin)];
+      if (before.saves_output && option.saves_input) {
+        const BlockCosts& costs =
+            model_.block_costs(key.shape, model_.block_of(chain_.layers[at(i)]));
+        const int times = std::min(chain_.times(i - 1), chain_.times(i));
+        add_kept(times, i == 1, -costs.input_bytes(option.input));
+      }
+    }
+  }
+  int first = 0;
+  int last = static_cast<int>(options.size()) - 1;
+  if (chunks > 1) {
+    first = key.begin == 0 ? 1 : 0;
+    last = key.end == chain_.size() ? last - 1 : last;
+  }
+  return state + held_activations(key, kept) + transient +
+         ends_bytes(key, options[at(first)]->input, options[at(last)]->output);
+}
+
+// Activations of all micro-batches in flight.
+std::int64_t StageSearch::held_activations(const StageKey& key, const std::vector<Bytes>& kept) {
+  Bytes all{0};
+  for (const Bytes bytes : kept) {
+    all += bytes;
+  }
+  if (key.stages == 0) {
+    return key.in_flight * all.count;
+  }
+  const std::int64_t most = internal::interleaved_activations(
+                                key.stages, key.stage, model_.num_microbatches(), kept)
+                                .count;
+  return key.in_flight * std::max(all.count, (most + key.in_flight - 1) / key.in_flight);
+}
+
+// --- bounds -------------------------------------------------------------------------------------
+
+StageSearch::StageDual& StageSearch::dual_of(const StageKey& key, double step_weight) {
+  return duals_[{key, step_weight}];
+}
+
+double StageSearch::bound_with(const StageKey& key, double step_weight, double multiplier) {
+  const int in_flight = multiplier > 0 ? key.in_flight : 1;
+  ChainBounds& chain = chain_bounds(key.shape, {1, step_weight, multiplier, in_flight});
+  const Matrix& paths = chain.run(key.begin, key.end);
+  double least = kForbidden;
+  if (multiplier == 0 || chain_.chunks > 1) {
+    least = *std::min_element(paths.values.begin(), paths.values.end());
+  } else {
+    for (int input = 0; input < paths.rows; ++input) {
+      for (int output = 0; output < paths.columns; ++output) {
+        const double ends = static_cast<double>(ends_bytes(key, input, output));
+        least = std::min(least, paths(input, output) + multiplier * ends);
+      }
+    }
+  }
+  return least - multiplier * static_cast<double>(model_.memory_limit(key.shape));
+}
+
+double StageSearch::bound(const StageKey& key, double step_weight) {
+  StageDual& dual = dual_of(key, step_weight);
+  if (dual.cannot_fit) {
+    return kForbidden;
+  }
+  std::vector<double>& multipliers = multipliers_[{key.shape, key.in_flight, step_weight}];
+  if (multipliers.empty()) {
+    multipliers.push_back(0);
+  }
+  for (; dual.tried < multipliers.size(); ++dual.tried) {
+    const double value = bound_with(key, step_weight, multipliers[dual.tried]);
+    if (value > dual.bound) {
+      dual.bound = value;
+      dual.best_multiplier = multipliers[dual.tried];
+    }
+  }
+  dual.cannot_fit = dual.bound == kForbidden;
+  return dual.bound;
+}
+
+double StageSearch::least_memory(const StageKey& key) {
+  const Matrix& paths = memory_bounds(key).run(key.begin, key.end);
+  return *std::min_element(paths.values.begin(), paths.values.end());
+}
+
+std::optional<std::vector<Option>> StageSearch::least_memory_options(const StageKey& key) {
+  return memory_bounds(key).minimiser(key.begin, key.end);
+}
+
+const std::vector<Option>* StageSearch::candidate(const StageKey& key, double step_weight) const {
+  const auto known = duals_.find({key, step_weight});
+  return known == duals_.end() || !known->second.fitting ? nullptr : &*known->second.fitting;
+}
+
+bool StageSearch::sharpen(const StageKey& key, double step_weight) {
+  const double before = bound(key, step_weight);
+  if (dual_of(key, step_weight).is_sharp || before == kForbidden) {
+    return false;
+  }
+  dual_of(key, step_weight).is_sharp = true;
+  const auto limit = static_cast<double>(model_.memory_limit(key.shape));
+  // Weighted time and memory of the minimiser for a multiplier.
+  struct Trial {
+    double time = 0;
+    double memory = 0;
+    std::optional<std::vector<Option>> options;
+  };
+  const auto evaluate = [&](std::optional<std::vector<Option>> options) {
+    Trial trial;
+    if (options) {
+      std::vector<const Option*> pointers;
+      for (int i = key.begin; i < key.end; ++i) {
+        const Option& option = (*options)[at(i - key.begin)];
+        pointers.push_back(&option);
+        trial.time += chain_.times(i) * (static_cast<double>(option.cost.time()) +
+                                         step_weight * static_cast<double>(option.cost.per_step));
+      }
+      trial.memory = static_cast<double>(memory_of(key, pointers));
+      trial.options = std::move(options);
+    }
+    return trial;
+  };
+  const auto minimiser_with = [&](double multiplier) {
+    const int in_flight = multiplier > 0 ? key.in_flight : 1;
+    return evaluate(chain_bounds(key.shape, {1, step_weight, multiplier, in_flight})
+                        .minimiser(key.begin, key.end));
+  };
+  Trial low = minimiser_with(0);
+  if (low.options && low.memory <= limit) {
+    dual_of(key, step_weight).fitting = std::move(low.options);
+    return false;
+  }
+  if (least_memory(key) > limit) {
+    dual_of(key, step_weight).cannot_fit = true;
+    return true;
+  }
+  Trial high = evaluate(least_memory_options(key));
+  if (!low.options || !high.options) {
+    return false;
+  }
+  double low_multiplier = 0;
+  double high_multiplier = kForbidden;
+  for (int round = 0; round < 24; ++round) {
+    if (high.memory >= low.memory || high.time <= low.time) {
+      break;
+    }
+    double next = on_grid((high.time - low.time) / (low.memory - high.memory));
+    if (next <= low_multiplier) {
+      next = low_multiplier * kGridStep;
+    }
+    if (next >= high_multiplier * 0.999) {
+      break;  // neighbours on the grid
+    }
+    std::vector<double>& multipliers = multipliers_[{key.shape, key.in_flight, step_weight}];
+    if (std::find(multipliers.begin(), multipliers.end(), next) == multipliers.end()) {
+      multipliers.push_back(next);
+    }
+    Trial trial = minimiser_with(next);
+    if (!trial.options) {
+      break;
+    }
+    if (trial.memory <= limit) {
+      high = std::move(trial);
+      high_multiplier = next;
+    } else {
+      low = std::move(trial);
+      low_multiplier = next;
+    }
+  }
+  if (high.memory <= limit) {
+    dual_of(key, step_weight).fitting = std::move(high.options);
+  }
+  return bound(key, step_weight) > before;
+}
+
+// --- fronts -------------------------------------------------------------------------------------
+
+// Labels walk from the run's last layer to its first.
+class StageSearch::FrontBuilder {
+ public:
+  FrontBuilder(StageSearch& search, const FrontRequest& request, double multiplier)
+      : search_(search),
+        model_(search.model_),
+        chain_(search.chain_),
+        request_(request),
+        key_(request.key),
+        uses_memory_(request.level != FrontLevel::kTimes),
+        weights_{1, request.step_weight, multiplier, multiplier > 0 ? request.key.in_flight : 1},
+        bounds_(search.chain_bounds(request.key.shape, weights_)),
+        memory_limit_(model_.memory_limit(request.key.shape)),
+        limit_(widened(request.limit + multiplier * static_cast<double>(memory_limit_))) {}
+
+  std::unique_ptr<StageFront> build() {
+    front_ = std::make_unique<StageFront>();
+    make_pools();
+    const int outputs = static_cast<int>(costs(key_.end - 1).outputs().size());
+    for (int output = 0; output < outputs; ++output) {
+      walk(output);
+    }
+    return std::move(front_);
+  }
+
+ private:
+  struct Label {
+    std::int64_t forward = 0;
+    std::int64_t backward = 0;
+    std::int64_t per_step = 0;
+    std::int64_t memory = 0;       // state and activations; folded chains: at least
+    std::int64_t state = 0;        // part of memory
+    std::int64_t ends_saved = 0;   // activations of the model's first and last layer
+    std::int64_t transient = 0;
+    double value = 0;
+    int layout = 0;  // at the beginning of the layers so far
+    std::int64_t signature = -1;
+    int inner_input = -1;   // folded chains: layouts at the ends of the decoder layers
+    int inner_output = -1;  //
+    bool saves_input = false;
+    int parent = -1;
+    const Option* option = nullptr;
+  };
+
+  const BlockCosts& costs(int i) {
+    return model_.block_costs(key_.shape, model_.block_of(chain_.layers[at(i)]));
+  }
+
+  // Least weighted cost of layers [begin, i) up to each layout, what may be shared at i taken off.
+  std::vector<double> least_before(int i) {
+    if (i == key_.begin) {
+      return std::vector<double>(costs(i).inputs().size(), 0);
+    }
+    std::vector<double> least = bounds_.least_to(key_.begin, i);
+    for (int layout = 0; layout < static_cast<int>(least.size()); ++layout) {
+      least[at(layout)] -= bounds_.saving_after(i - 1, layout);
+    }
+    return least;
+  }
+  std::vector<double> least_after(int i) {
+    if (i + 1 == key_.end) {
+      return std::vector<double>(costs(i).outputs().size(), 0);
+    }
+    std::vector<double> least = bounds_.least_from(i + 1, key_.end);
+    for (int layout = 0; layout < static_cast<int>(least.size()); ++layout) {
+      least[at(layout)] -= bounds_.saving_after(i, layout);
+    }
+    return least;
+  }
+
+  // Options of each block that a path within the limit could use.
+  void make_pools() {
+    std::map<int, Matrix> limits;  // by block
+    std::map<int, int> layer_of;
+    for (int i = key_.begin; i < key_.end; ++i) {
+      const int layer = chain_.layers[at(i)];
+      const int block = model_.block_of(layer);
+      const std::vector<double> before = least_before(i);
+      const std::vector<double> after = least_after(i);
+      const auto [entry, is_new] = limits.try_emplace(
+          block,
+          Matrix(static_cast<int>(before.size()), static_cast<int>(after.size()), -kForbidden));
+      layer_of[block] = layer;
+      for (int input = 0; input < entry->second.rows; ++input) {
+        for (int output = 0; output < entry->second.columns; ++output) {
+          if (before[at(input)] < kForbidden && after[at(output)] < kForbidden) {
+            double& limit = entry->second(input, output);
+            limit = std::max(
+                limit, widened((limit_ - before[at(input)] - after[at(output)]) / chain_.times(i)));
+          }
+        }
+      }
+    }
+    for (const auto& [block, limit] : limits) {
+      Criteria criteria;
+      criteria.joint_time = request_.joint_time;
+      criteria.splits_forward = request_.splits_forward;
+      criteria.memory = uses_memory_;
+      criteria.in_flight = key_.in_flight;
+      criteria.splits_memory = key_.stages > 0;
+      criteria.keeps_all = request_.level == FrontLevel::kExact;
+      criteria.most_labels = criteria.keeps_all ? 200'000 : 4'000'000;
+      const BlockCosts& block_costs = model_.block_costs(key_.shape, block);
+      const std::vector<Mode> modes = model_.modes(layer_of[block], search_.tie_, !uses_memory_);
+      OptionSet set = find_options(block_costs, modes, weights_, limit, criteria);
+      front_->is_complete &= set.is_complete;
+      if (criteria.keeps_all) {
+        make_exact(block_costs, set.options);
+      }
+      auto pool = std::make_unique<std::vector<Option>>(std::move(set.options));
+      std::vector<std::vector<Option*>>& by_output = pools_[block];
+      by_output.resize(block_costs.outputs().size());
+      for (Option& option : *pool) {
+        by_output[at(option.output)].push_back(&option);
+      }
+      front_->pools.push_back(std::move(pool));
+    }
+  }
+
+  // With exact transients the usual dominance holds again.
+  void make_exact(const BlockCosts& block_costs, std::vector<Option>& options) const {
+    for (Option& option : options) {
+      option.transient = exact_transient(block_costs, option);
+      option.is_transient_exact = true;
+    }
+    std::vector<Option> kept;
+    const auto beats = [&](const Option& a, const Option& b) {
+      const auto memory = [&](const Option& o) {
+        return o.cost.state + key_.in_flight * o.cost.saved;
+      };
+      return a.input == b.input && a.output == b.output && a.signature == b.signature &&
+             a.cost.forward <= b.cost.forward && a.cost.backward <= b.cost.backward &&
+             a.cost.per_step <= b.cost.per_step && memory(a) <= memory(b) &&
+             a.transient <= b.transient && (a.saves_input || !b.saves_input) &&
+             (a.saves_output || !b.saves_output);
+    };
+    for (const Option& option : options) {
+      if (std::none_of(
+              kept.begin(), kept.end(), [&](const Option& k) { return beats(k, option); })) {
+        std::erase_if(kept, [&](const Option& k) { return beats(option, k); });
+        kept.push_back(option);
+      }
+    }
+    options = std::move(kept);
+  }
+
+  bool is_beaten(const Label& b, const Label& a) const {
+    if (a.signature != b.signature || a.inner_input != b.inner_input ||
+        a.inner_output != b.inner_output) {
+      return false;
+    }
+    if (request_.joint_time > 0) {
+      if (request_.joint_time * (a.forward + a.backward) + a.per_step >
+          request_.joint_time * (b.forward + b.backward) + b.per_step) {
+        return false;
+      }
+    } else if (a.per_step > b.per_step) {
+      return false;
+    } else if (request_.splits_forward) {
+      if (a.forward > b.forward || a.backward > b.backward) {
+        return false;
+      }
+    } else if (a.forward + a.backward > b.forward + b.backward) {
+      return false;
+    }
+    // What unequal chunks hold grows with each part, not with their sum.
+    if (uses_memory_ && key_.stages > 0 && (a.state > b.state || a.ends_saved > b.ends_saved)) {
+      return false;
+    }
+    return !uses_memory_ || (rest_of(a) <= rest_of(b) && a.transient <= b.transient &&
+                             (a.saves_input || !b.saves_input));
+  }
+
+  std::int64_t rest_of(const Label& label) const {
+    return key_.stages > 0
+               ? label.memory - label.state - key_.in_flight * label.ends_saved
+               : label.memory;
+  }
+
+  void walk(int output) {
+    labels_.clear();
+    Label start;
+    start.layout = output;
+    labels_.push_back(start);
+    std::vector<std::vector<int>> here(costs(key_.end - 1).outputs().size());
+    here[at(output)].push_back(0);
+    for (int i = key_.end - 1; i >= key_.begin; --i) {
+      here = step(i, here);
+    }
+    for (const std::vector<int>& front : here) {
+      for (const int label : front) {
+        add_point(label, output);
+      }
+    }
+  }
+
+  std::vector<std::vector<int>> step(int i, const std::vector<std::vector<int>>& here) {
+    const int block = model_.block_of(chain_.layers[at(i)]);
+    const std::vector<double> before = least_before(i);
+    std::vector<double> memory_before(before.size(), 0);
+    if (uses_memory_ && i > key_.begin) {
+      ChainBounds& memory = search_.memory_bounds(key_);
+      memory_before = memory.least_to(key_.begin, i);
+      for (int layout = 0; layout < static_cast<int>(before.size()); ++layout) {
+        memory_before[at(layout)] -= memory.saving_after(i - 1, layout);
+      }
+    }
+    std::vector<std::vector<int>> next(before.size());
+    for (std::size_t layout = 0; layout < here.size(); ++layout) {
+      for (const Option* option : pools_[block][layout]) {
+        const double rest = before[at(option->input)];
+        const double least_memory = memory_before[at(option->input)];
+        for (const int label : here[layout]) {
+          const Label longer = extend(i, label, *option);
+          const bool fits_memory =
+              !uses_memory_ ||
+              static_cast<double>(longer.memory + longer.transient) + least_memory <=
+                  static_cast<double>(memory_limit_) + 1;
+          if (longer.value + rest <= limit_ && fits_memory) {
+            insert(next[at(option->input)], longer);
+          }
+        }
+      }
+    }
+    return next;
+  }
+
+  Label extend(int i, int label, const Option& option) {
+    const Label& from = labels_[at(label)];
+    const int times = chain_.times(i);
+    Label longer = from;
+    longer.forward += times * option.cost.forward;
+    longer.backward += times * option.cost.backward;
+    longer.per_step += times * option.cost.per_step;
+    const std::int64_t saved = times * option.cost.saved;
+    std::int64_t shared = 0;
+    if (i + 1 < key_.end && option.saves_output && from.saves_input) {
+      shared = std::min(times, chain_.times(i + 1)) * costs(i + 1).input_bytes(from.layout);
+    }
+    longer.memory += times * option.cost.state + key_.in_flight * (saved - shared);
+    longer.state += times * option.cost.state;
+    // What embedding or head share with their neighbour is theirs.
+    const bool is_end = i == 0 || i + 1 == chain_.size();
+    longer.ends_saved += is_end ? saved - shared : 0;
+    longer.ends_saved -= i + 2 == chain_.size() ? shared : 0;
+    longer.transient = std::max(longer.transient, option.transient);
+    longer.value = static_cast<double>(longer.forward + longer.backward) +
+                   weights_.step * static_cast<double>(longer.per_step) +
+                   weights_.memory * static_cast<double>(longer.memory);
+    longer.layout = option.input;
+    longer.signature = std::max<std::int64_t>(longer.signature, option.signature);
+    if (i == 0 && search_.tie_ != TieCase::kNone) {
+      constexpr std::int64_t kMostSignatures = std::int64_t{1} << 21;
+      longer.signature = (option.signature + 1) * kMostSignatures + from.signature + 1;
+    }
+    longer.saves_input = option.saves_input;
+    if (chain_.chunks > 1) {
+      if (i + 1 == key_.end - (key_.end == chain_.size() ? 1 : 0)) {
+        longer.inner_output = option.output;
+      }
+      if (i == std::max(key_.begin, 1)) {
+        longer.inner_input = option.input;
+      }
+    }
+    longer.parent = label;
+    longer.option = &option;
+    return i == 0 ? tie(longer, from.signature) : longer;
+  }
+
+  // Embedding and head in one stage: what the tie asks of them. A label that it forbids gets an
+  // impossible value.
+  Label tie(Label label, std::int64_t alias_signature) const {
+    if (search_.tie_ == TieCase::kNone || key_.end < chain_.size()) {
+      return label;
+    }
+    const bool is_shared = label.option->signature == alias_signature;
+    if (is_shared != (search_.tie_ == TieCase::kShared)) {
+      label.value = kForbidden;
+    }
+    return label;
+  }
+
+  void insert(std::vector<int>& front, const Label& label) {
+    for (const int other : front) {
+      if (is_beaten(label, labels_[at(other)])) {
+        return;
+      }
+    }
+    std::erase_if(front, [&](int other) { return is_beaten(labels_[at(other)], label); });
+    front.push_back(static_cast<int>(labels_.size()));
+    labels_.push_back(label);
+  }
+
+  void add_point(int label, int output) {
+    const Label& last = labels_[at(label)];
+    StagePoint point;
+    point.input = last.layout;
+    point.output = output;
+    point.forward = last.forward;
+    point.backward = last.backward;
+    point.per_step = last.per_step;
+    for (int l = label; labels_[at(l)].option != nullptr; l = labels_[at(l)].parent) {
+      point.options.push_back(labels_[at(l)].option);
+    }
+    point.memory = search_.memory_of(key_, point.options);
+    if (uses_memory_ && point.memory > memory_limit_) {
+      return;
+    }
+    for (int i = key_.begin; i < key_.end; ++i) {
+      verify(i, point.options[at(i - key_.begin)]);
+    }
+    const std::int64_t memory = search_.memory_of(key_, exact_options(point));
+    point.is_verified = memory <= memory_limit_;
+    if (point.is_verified) {
+      point.memory = memory;
+    } else if (request_.level == FrontLevel::kExact) {
+      return;
+    }
+    front_->points.push_back(std::move(point));
+  }
+
+  // Remembers the option with its exact transient.
+  void verify(int i, const Option* option) {
+    const auto [entry, is_new] = exact_.try_emplace(option);
+    if (is_new) {
+      entry->second = std::make_unique<Option>(*option);
+      if (!option->is_transient_exact) {
+        entry->second->transient = exact_transient(costs(i), *option);
+        SHARDWISE_CHECK(entry->second->transient >= option->transient,
+                        "transient memory is bounded from below");
+      }
+    }
+  }
+
+  std::vector<const Option*> exact_options(const StagePoint& point) const {
+    std::vector<const Option*> options;
+    for (const Option* option : point.options) {
+      options.push_back(exact_.at(option).get());
+    }
+    return options;
+  }
+
+  StageSearch& search_;
+  MicrobatchModel& model_;
+  const LayerChain& chain_;
+  const FrontRequest& request_;
+  const StageKey key_;
+  const bool uses_memory_;
+  const Weights weights_;
+  ChainBounds& bounds_;
+  const std::int64_t memory_limit_;
+  const double limit_;
+  std::unique_ptr<StageFront> front_;
+  std::map<int, std::vector<std::vector<Option*>>> pools_;  // [block][output layout]
+  std::map<const Option*, std::unique_ptr<Option>> exact_;  // looked up only
+  std::vector<Label> labels_;
+};
+
+const StageFront& StageSearch::front(const FrontRequest& request) {
+  KnownFront& known = fronts_[{
+      request.key, request.level, request.step_weight, request.joint_time, request.splits_forward}];
+  if (known.front == nullptr || known.limit < request.limit) {
+    double multiplier = 0;
+    if (request.level != FrontLevel::kTimes) {
+      bound(request.key, request.step_weight);
+      multiplier = dual_of(request.key, request.step_weight).best_multiplier;
+    }
+    known.limit = request.limit;
+    known.front = FrontBuilder(*this, request, multiplier).build();
+  }
+  return *known.front;
+}
+
+}  // namespace shardwise::planning

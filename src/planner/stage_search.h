@@ -1,0 +1,194 @@
+// Stages: runs of layers on one stage shape. Bounds for all runs at once, and the exact *front* of
+// one run: what no other way to run it beats.
+//
+// Bounds are Lagrangian: for any multiplier y >= 0 of the memory constraint,
+//   min { w(x) : memory(x) <= limit }  >=  min { w(x) + y (memory(x) - limit) },
+// and the right side is a shortest path over boundary layouts, with the blocks' bounds as lengths.
+//
+// With v chunks (interleaved schedule) a stage runs its decoder layers v times, the same options
+// each time: the chain is *folded*, its decoder layers count v times, its ends once.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "planner/model.h"
+
+namespace shardwise::planning {
+
+// The layers that stages divide among them.
+struct LayerChain {
+  std::vector<int> layers;  // of the model
+  int chunks = 1;
+
+  int size() const { return static_cast<int>(layers.size()); }
+  // How often layer i of the chain runs for each micro-batch.
+  int times(int i) const { return chunks > 1 && i > 0 && i + 1 < size() ? chunks : 1; }
+};
+
+// A stage but for its boundaries: layers [begin, end) of the chain.
+struct StageKey {
+  int shape = 0;
+  int in_flight = 1;
+  int begin = 0;
+  int end = 0;
+  // Interleaved schedule: stages of the pipeline and which one this is; else 0.
+  int stages = 0;
+  int stage = 0;
+
+  auto operator<=>(const StageKey&) const = default;
+};
+
+// Shortest paths through runs of layers on one shape, for fixed weights.
+class ChainBounds {
+ public:
+  ChainBounds(MicrobatchModel& model,
+              const LayerChain& chain,
+              int shape,
+              TieCase tie,
+              const Weights& weights);
+
+  const Weights& weights() const { return weights_; }
+  // Least weighted cost of layers [begin, end) from each input layout to each output layout;
+  // activations that two layers share are taken as shared wherever that could be.
+  const Matrix& run(int begin, int end);
+  // Least over the inputs, for each output; and over the outputs, for each input.
+  std::vector<double> least_to(int begin, int end);
+  std::vector<double> least_from(int begin, int end);
+  // Most that sharing the activation between layer i and the next one can save.
+  double saving_after(int i, int layout);
+  // Least-cost options of a run, one for each layer; nothing if there are none.
+  std::optional<std::vector<Option>> minimiser(int begin, int end);
+
+ private:
+  const BlockBound& block(int i);
+  const std::optional<Option>& option(int i, int input, int output);
+
+  MicrobatchModel& model_;
+  const LayerChain& chain_;
+  const int shape_;
+  const TieCase tie_;
+  const Weights weights_;
+  std::map<int, BlockBound> blocks_;
+  std::map<int, Matrix> runs_;  // by run class of the model's blocks
+  std::map<std::array<int, 3>, std::optional<Option>> options_;
+  std::map<std::vector<int>, int> classes_;
+};
+
+// One way to run a stage.
+struct StagePoint {
+  int input = 0;   // layouts at the stage's ends
+  int output = 0;  //
+  std::int64_t forward = 0;
+  std::int64_t backward = 0;
+  std::int64_t per_step = 0;
+  std::int64_t memory = 0;             // all of it; a lower bound unless is_verified
+  bool is_verified = false;            // it fits; else it may fit
+  std::vector<const Option*> options;  // by layer of the run; owned by the front
+
+  std::int64_t time() const { return forward + backward; }
+};
+
+// How thoroughly a front treats memory. Each level is exact about more:
+//   kTimes    memory ignored; a point that happens to fit is verified
+//   kMemory   memory constrains, transient memory by a lower bound
+//   kExact    memory constrains exactly
+enum class FrontLevel { kTimes, kMemory, kExact };
+
+struct FrontRequest {
+  StageKey key;
+  FrontLevel level = FrontLevel::kTimes;
+  double step_weight = 1;       // bounds and limits are in time + step_weight * per_step
+  double limit = 0;             // points beyond are not needed
+  std::int64_t joint_time = 0;  // > 0: only joint_time * time + per_step matters
+  bool splits_forward = false;  // gpipe: forward and backward matter each
+};
+
+struct StageFront {
+  std::vector<StagePoint> points;
+  bool is_complete = true;  // false: gave up, points beyond those found may exist
+  std::vector<std::unique_ptr<std::vector<Option>>> pools;
+};
+
+class StageSearch {
+ public:
+  StageSearch(MicrobatchModel& model, const LayerChain& chain, TieCase tie)
+      : model_(model), chain_(chain), tie_(tie) {}
+
+  const LayerChain& chain() const { return chain_; }
+  TieCase tie() const { return tie_; }
+
+  // Largest known bound on time + step_weight * per_step of the stage; kForbidden if it cannot fit.
+  double bound(const StageKey& key, double step_weight);
+  // Raises the bound by better multipliers as long as that pays; true if it rose.
+  bool sharpen(const StageKey& key, double step_weight);
+  // Options that fit, of weighted time close to the bound: found by sharpen().
+  const std::vector<Option>* candidate(const StageKey& key, double step_weight) const;
+  // Least memory of the stage, a bound; all parts included.
+  double least_memory(const StageKey& key);
+  // Options that need about the least memory.
+  std::optional<std::vector<Option>> least_memory_options(const StageKey& key);
+
+  // Points that no other beats, for each pair of end layouts, within the limit of weighted time. A
+  // kTimes or kMemory front holds a point at least as good for each that really fits.
+  const StageFront& front(const FrontRequest& request);
+
+  // Memory of a run on one device, exact if the options' transients are: state and activations of
+  // all chunks, buffers, largest transient; the device's reserve is not part of it.
+  std::int64_t memory_of(const StageKey& key, const std::vector<const Option*>& options);
+
+ private:
+  struct ChainKey {
+    int shape = 0;
+    Weights weights;
+    auto operator<=>(const ChainKey&) const = default;
+  };
+  // Multipliers tried for stages of the same shape and number in flight.
+  struct DualKey {
+    int shape = 0;
+    int in_flight = 1;
+    double step_weight = 1;
+    auto operator<=>(const DualKey&) const = default;
+  };
+  struct StageDual {
+    double bound = -kForbidden;
+    std::size_t tried = 0;  // multipliers already in `bound`
+    double best_multiplier = 0;
+    bool is_sharp = false;
+    bool cannot_fit = false;
+    std::optional<std::vector<Option>> fitting;
+  };
+  struct FrontKey {
+    StageKey key;
+    FrontLevel level = FrontLevel::kTimes;
+    double step_weight = 1;
+    std::int64_t joint_time = 0;
+    bool splits_forward = false;
+    auto operator<=>(const FrontKey&) const = default;
+  };
+  struct KnownFront {
+    double limit = 0;
+    std::unique_ptr<StageFront> front;
+  };
+  class FrontBuilder;
+
+  ChainBounds& chain_bounds(int shape, const Weights& weights);
+  ChainBounds& memory_bounds(const StageKey& key);
+  StageDual& dual_of(const StageKey& key, double step_weight);
+  double bound_with(const StageKey& key, double step_weight, double multiplier);
+  std::int64_t ends_bytes(const StageKey& key, int input, int output);
+  std::int64_t held_activations(const StageKey& key, const std::vector<Bytes>& kept);
+
+  MicrobatchModel& model_;
+  const LayerChain chain_;
+  const TieCase tie_;
+  std::map<ChainKey, std::unique_ptr<ChainBounds>> chains_;
+  std::map<DualKey, std::vector<double>> multipliers_;
+  std::map<std::pair<StageKey, double>, StageDual> duals_;
+  std::map<FrontKey, KnownFront> fronts_;
+};
+
+}  // namespace shardwise::planning
