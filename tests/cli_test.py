@@ -70,7 +70,7 @@ class Plan(ShardwiseCase):
         cluster = self.write(
             "small.yaml",
             "name: small\n"
-            "device: {type: tiny, memory: 1 MB, fp32: 1 TFLOP/s, bf16: 1 TFLOP/s,"
+            "device: {type: tiny, memory: 300 kB, fp32: 1 TFLOP/s, bf16: 1 TFLOP/s,"
             " memory_bandwidth: 10 GB/s}\n"
             "levels: [{name: bus, size: 2, bandwidth: 1 GB/s, latency: 10 us}]\n",
         )

@@ -84,7 +84,7 @@ class Failures(ShardwiseCase):
         model = self.write("small.json", json.dumps({**TINY_GPT2, "vocab_size": 64}))
         plan = self.make_plan("dp=1", model=model)
         said = self.refuse(2, "train", plan, "--data", self.text, "--steps", 1)
-        self.assertIn("64", said)
+        self.assertIn("from 0 to 63", said)
 
     def test_wrong_world_size(self):
         plan = self.make_plan("dp=2")
@@ -127,13 +127,13 @@ class Failures(ShardwiseCase):
         os.kill(ranks[1], signal_number)
         begin = time.monotonic()
         _, said = process.communicate(timeout=30)
-        self.assertLess(time.monotonic() - begin, 10)
         self.assertNotEqual(process.returncode, 0)
         self.assertRegex(said, r"rank 1")
-        time.sleep(0.5)
-        left = [pid for pid in ranks if pathlib.Path(f"/proc/{pid}").exists()
-                and command_line(pid)]
-        self.assertEqual(left, [], "a rank was left behind")
+        # A rank that has ended but is not yet reaped has no command line any more.
+        while left := [pid for pid in ranks if any(command_line(pid))]:
+            self.assertLess(time.monotonic() - begin, 10, f"left behind: {left}")
+            time.sleep(0.1)
+        self.assertLess(time.monotonic() - begin, 10)
 
     def test_killed_rank_ends_the_others(self):
         self.check_lost_rank(signal.SIGKILL)
