@@ -19,7 +19,7 @@ struct StepRecord {
   Seconds step_time{0};
   double tokens_per_second = 0;
   double learning_rate = 0;
-  std::optional<double> evaluation_loss;
+  std::optional<double> evaluation_loss = std::nullopt;
 };
 
 // {"step":1,"loss":5.6,...}: keys as in trainer.h, numbers that read back exactly.
