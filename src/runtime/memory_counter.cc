@@ -94,5 +94,8 @@ void reset_memory_peak() { peak.store(live.load()); }
 
 Bytes resident_bytes() { return status_line("VmRSS:"); }
 Bytes peak_resident_bytes() { return status_line("VmHWM:"); }
+Bytes resident_file_bytes() { return status_line("RssFile:"); }
+
+void reset_resident_peak() { std::ofstream("/proc/self/clear_refs") << "5"; }
 
 }  // namespace shardwise

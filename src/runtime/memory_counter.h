@@ -18,5 +18,9 @@ void reset_memory_peak();
 // Resident memory of this process now, and its peak (VmRSS, VmHWM of /proc/self/status).
 Bytes resident_bytes();
 Bytes peak_resident_bytes();
+// Part of it that mirrors files: code of libraries, which is loaded when first used (RssFile).
+Bytes resident_file_bytes();
+// Lets the peak begin anew from what is resident now; without the right to, it stays.
+void reset_resident_peak();
 
 }  // namespace shardwise

@@ -126,11 +126,14 @@ class Trainer {
   }
 
  private:
-  // Resident memory counts from here on.
+  // Resident memory counts from here on; code that is loaded later is no memory of the training.
   static Bytes begin_resident_account() {
     install_memory_counter();
-    std::ofstream("/proc/self/clear_refs") << "5";  // VmHWM begins anew
-    return resident_bytes();
+    reset_resident_peak();
+    return resident_bytes() - resident_file_bytes();
+  }
+  Bytes resident_since_begin() const {
+    return peak_resident_bytes() - resident_file_bytes() - resident_before_;
   }
 
   bool is_due(std::int64_t step, std::int64_t every) const {
@@ -225,7 +228,7 @@ class Trainer {
     nlohmann::ordered_json document;
     document["steps"] = options_.steps;
     document["peak_tensor_bytes"] = collect(peak_tensor_bytes().count);
-    document["resident_bytes"] = collect((peak_resident_bytes() - resident_before_).count);
+    document["resident_bytes"] = collect(resident_since_begin().count);
     const std::vector<std::pair<const char*, std::vector<std::int64_t>>> kinds = {
         {"all_gather", collect(payload.all_gather)},
         {"reduce_scatter", collect(payload.reduce_scatter)},

@@ -56,7 +56,8 @@ struct TrainingOptions {
 //   log      {"step", "loss", "gradient_norm", "step_time_s", "tokens_per_s", "learning_rate"} and,
 //            where evaluated, "evaluation_loss"; steps count from 1. A resumed run appends
 //   summary  {"steps", "peak_tensor_bytes": [by rank], "resident_bytes": [by rank: peak beyond what
-//            was resident before the executor was built], "payload": [by rank: {"all_gather",
+//            was resident before the executor was built, code apart], "payload": [by rank:
+//            {"all_gather",
 //            ...}]}
 //
 // Throws InputError for data that does not fit model or batch, RuntimeFailure for lost ranks, a
