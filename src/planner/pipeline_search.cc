@@ -93,8 +93,8 @@ class PipelineSearch::Impl {
         return;
       }
       bool rose = false;
-      for (const StageKey& key : best_path()) {
-        rose |= stages_.sharpen(key, step_weight_);
+      for (const ShapedArc& arc : best_path()) {
+        rose |= stages_.sharpen(arc.key, step_weight_);
       }
       if (!rose) {
         return;
@@ -107,10 +107,12 @@ class PipelineSearch::Impl {
     if (bound_ >= incumbent_.cutoff()) {
       return;
     }
-    // First only the stages of the best path: a good incumbent makes all that follows cheaper.
+    // First what the bounds found, then only the stages of the best path: a good incumbent makes
+    // all that follows cheaper.
+    try_candidates();
     std::set<StageKey> path;
-    for (const StageKey& key : best_path()) {
-      path.insert(key);
+    for (const ShapedArc& arc : best_path()) {
+      path.insert(arc.key);
     }
     search_exactly(&path);
     if (bound_ < incumbent_.cutoff() && !incumbent_.is_late()) {
@@ -260,8 +262,9 @@ class PipelineSearch::Impl {
     return to_go_[{from_end, position}] = std::move(front);
   }
 
-  std::vector<StageKey> best_path() {
-    std::vector<StageKey> path;
+  // Stages of a pipeline that reaches the bound, the last stage first.
+  std::vector<ShapedArc> best_path() {
+    std::vector<ShapedArc> path;
     Position position = start_;
     BoundLabel target;
     double best = kForbidden;
@@ -300,7 +303,7 @@ class PipelineSearch::Impl {
       for (const int shape : model_.shapes_at(chosen->place)) {
         const StageKey key = key_of(from_end, shape, chosen->begin, position.layer);
         if (stages_.bound(key, step_weight_) <= chosen_stage) {
-          path.push_back(key);
+          path.push_back({chosen->begin, chosen->place, shape, chosen->next, key});
           break;
         }
       }
@@ -392,6 +395,66 @@ class PipelineSearch::Impl {
       best = std::min(best, time);
     }
     return best;
+  }
+
+  // The options that bounds found for the stages of the best path, if they fit.
+  void try_candidates() {
+    const std::vector<ShapedArc> path = best_path();
+    std::vector<StagePoint> points(path.size());
+    labels_.assign(1, Label{});
+    tails_.clear();
+    for (std::size_t j = 0; j < path.size(); ++j) {
+      const std::vector<Option>* options = stages_.candidate(path[j].key, step_weight_);
+      if (options == nullptr) {
+        return;
+      }
+      StagePoint& point = points[j];
+      point.input = options->front().input;
+      point.output = options->back().output;
+      for (int i = path[j].key.begin; i < path[j].key.end; ++i) {
+        const Option& option = (*options)[at(i - path[j].key.begin)];
+        point.options.push_back(&option);
+        point.forward += chain_.times(i) * option.cost.forward;
+        point.backward += chain_.times(i) * option.cost.backward;
+        point.per_step += chain_.times(i) * option.cost.per_step;
+      }
+      point.is_verified = true;
+      MicrobatchModel::Transfer transfer;
+      if (j > 0) {
+        const Port port{path[j - 1].place, path[j - 1].shape, inner_input(path[j - 1], points[j - 1])};
+        transfer = model_.transfer(path[j].place,
+                                   path[j].shape,
+                                   outputs_of(path[j])[at(point.output)],
+                                   port.place,
+                                   port.shape,
+                                   input_of(port));
+      }
+      labels_.push_back(
+          extend(static_cast<int>(j), static_cast<int>(j), path[j], point, transfer));
+    }
+    if (path.empty() || !keeps_tie(points)) {
+      return;
+    }
+    const std::int64_t objective =
+        step_time(labels_.back()) + model_.step_overhead(labels_.back().ranks);
+    if (static_cast<double>(objective) < incumbent_.cutoff()) {
+      adopt(static_cast<int>(labels_.size()) - 1);
+    }
+  }
+
+  // Whether the options of one stage that has both ends of a tie agree with the case at hand.
+  bool keeps_tie(const std::vector<StagePoint>& points) const {
+    if (shape_.tie == TieCase::kNone || points.size() > 1) {
+      return true;
+    }
+    const bool is_shared =
+        points[0].options.front()->signature == points[0].options.back()->signature;
+    return is_shared == (shape_.tie == TieCase::kShared);
+  }
+
+  const std::vector<Layout>& outputs_of(const ShapedArc& arc) {
+    return model_.block_costs(arc.shape, model_.block_of(chain_.layers[at(arc.key.end - 1)]))
+        .outputs();
   }
 
   // Searches stages on `only` (null: all) with exact fronts; improves the incumbent. Returns a
@@ -564,9 +627,7 @@ class PipelineSearch::Impl {
 
   void add_stage_exactly(int j, const ShapedArc& arc, const PortLabels& ports, PortLabels& next) {
     const StageFront& front = *fronts_.at(arc.key);
-    const std::vector<Layout>& outputs =
-        model_.block_costs(arc.shape, model_.block_of(chain_.layers[at(arc.key.end - 1)]))
-            .outputs();
+    const std::vector<Layout>& outputs = outputs_of(arc);
     const BoundFront& rest = to_go(j + 1, arc.next);
     for (const StagePoint& point : front.points) {
       for (const auto& [port, labels] : ports) {
@@ -715,7 +776,6 @@ class PipelineSearch::Impl {
 
   void adopt(int label) {
     Plan plan = plan_of(label);
-    if (std::getenv("TRACE_SEED") != nullptr) { const Evaluation e = evaluate(plan, model_.graph(), model_.cluster(), model_.costs()); fprintf(stderr, "m %d P %d v %d sched %d tie %d: label sum %ld slow %ld/%ld s %ld last %ld -> %ld; eval fill %ld steady %ld per %ld ov %ld\n", m_, shape_.stages, shape_.chunks, (int)shape_.schedule, (int)shape_.tie, labels_[at(label)].sum, labels_[at(label)].slowest, labels_[at(label)].slowest_backward, labels_[at(label)].per_step, labels_[at(label)].last_per_step, step_time(labels_[at(label)]), e.fill.count, e.steady.count, e.per_step.count, e.overhead.count); for (auto& t : e.stage_times) fprintf(stderr, "  eval p %ld o %ld\n", t.microbatch().count, t.transfer.count); for (int l = label; labels_[at(l)].arc; l = labels_[at(l)].parent) fprintf(stderr, "  plan p %ld place %d %d %d mesh %s in %d out %d\n", labels_[at(l)].point->time(), labels_[at(l)].arc->place.type, labels_[at(l)].arc->place.start, labels_[at(l)].arc->place.size, to_string(model_.shape(labels_[at(l)].arc->shape).mesh).c_str(), labels_[at(l)].point->input, labels_[at(l)].point->output); }
     const Evaluation evaluation = evaluate(plan, model_.graph(), model_.cluster(), model_.costs());
     const std::int64_t predicted =
         step_time(labels_[at(label)]) + model_.step_overhead(labels_[at(label)].ranks);

@@ -62,7 +62,8 @@ std::vector<Mesh> meshes_of(const Graph& graph,
                             int free_axes,
                             const SpaceLimits& limits) {
   std::vector<Mesh> meshes;
-  for (int data = 1; data <= num_devices; ++data) {
+  // Large data degrees first: among equals they are the plainest.
+  for (int data = num_devices; data >= 1; --data) {
     if (num_devices % data != 0 || graph.microbatch % data != 0 ||
         (limits.max_data_degree > 0 && data > limits.max_data_degree)) {
       continue;
