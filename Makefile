@@ -54,7 +54,7 @@ sanitize: setup-dev
 	cmake --build build/debug -j $(JOBS)
 	@$(PYTHON) scripts/run_tests.py --only '_test$$|_fuzz$$|^tests_' build/debug:unit
 	cmake --build build/tsan -j $(JOBS)
-	@$(PYTHON) scripts/run_tests.py --only '^(runtime|simulate|planner)_test$$|^tests_runtime$$' build/tsan:unit
+	@$(PYTHON) scripts/run_tests.py --only '^(runtime|simulate|planner)_test$$|^tests_runtime' build/tsan:unit
 
 fuzz: setup-dev
 	@$(PYTHON) scripts/configure.py fuzz
