@@ -262,8 +262,8 @@ void BlockCosts::add_op_choices(int o) {
     if (tied_.op == o) {
       const ParameterPlacement placement =
           parameter_placement(op, op.parameters[at(tied_.index)], assignment, shape_.mesh);
-      choice.signature = number_of(placement.layout) * kLayoutNumbers +
-                         number_of(placement.gradient);
+      choice.signature =
+          number_of(placement.layout) * kLayoutNumbers + number_of(placement.gradient);
     }
     ops_[at(o)].choices.push_back(choice);
   }

@@ -5,6 +5,8 @@
 
 #include <algorithm>
 #include <chrono>
+#include <limits>
+#include <map>
 #include <memory>
 #include <tuple>
 
@@ -34,6 +36,8 @@ struct Count {
 
 struct Combination {
   std::unique_ptr<PipelineSearch> search;
+  int stages = 1;
+  double coarse_weight = 0;  // serves all numbers of stages of a micro-batch count
   bool is_sharp = false;
   bool is_solved = false;
 };
@@ -41,7 +45,7 @@ struct Combination {
 class PlanSearch {
  public:
   PlanSearch(const PlanRequest& request, const Cluster& cluster, const CostTable& costs)
-      : request_(request), cluster_(cluster), costs_(costs) {
+      : request_(request), cluster_(cluster), costs_(costs), places_(cluster) {
     const auto limit = std::chrono::duration<double>(std::min(request.time_limit.count, 1e9));
     incumbent_.deadline = std::chrono::steady_clock::now() +
                           std::chrono::duration_cast<std::chrono::steady_clock::duration>(limit);
@@ -52,11 +56,37 @@ class PlanSearch {
     for (const int count : planning::microbatch_counts(request_)) {
       add_count(count);
     }
-    while (Combination* next = least()) {
+    // One stage first: quickly done, and its best plan spares looking closely at most of the rest.
+    for (Combination& combination : combinations_) {
+      if (combination.stages == 1) {
+        combination.search->raise_bound(combination.search->step_weight());
+      }
+    }
+    close_below(1);
+    for (Combination& combination : combinations_) {
+      if (combination.stages > 1) {
+        combination.search->raise_bound(combination.coarse_weight);
+        combination.search->release();
+      }
+    }
+    close_below(std::numeric_limits<int>::max());
+    return result();
+  }
+
+ private:
+  // Looks at combinations of at most so many stages, least bound first, until none can win.
+  void close_below(int most_stages) {
+    while (Combination* next = least(most_stages)) {
       if (next->search->bound() >= incumbent_.cutoff() || incumbent_.is_late()) {
         break;
       }
-      if (std::getenv("TRACE")) fprintf(stderr, "next bound %.6f cutoff %.6f sharp %d t=%.2f\n", next->search->bound()*1e-12, incumbent_.cutoff()*1e-12, next->is_sharp, std::chrono::duration<double>(std::chrono::steady_clock::now()-start_).count());
+      if (std::getenv("TRACE"))
+        fprintf(stderr,
+                "next bound %.6f cutoff %.6f sharp %d t=%.2f\n",
+                next->search->bound() * 1e-12,
+                incumbent_.cutoff() * 1e-12,
+                next->is_sharp,
+                std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count());
       if (!next->is_sharp) {
         next->search->sharpen();
         next->is_sharp = true;
@@ -64,11 +94,10 @@ class PlanSearch {
         next->search->solve();
         next->is_solved = true;
       }
+      next->search->release();
     }
-    return result();
   }
 
- private:
   bool allows(Schedule schedule) const {
     const std::vector<Schedule>& allowed = request_.schedules;
     return allowed.empty() || std::find(allowed.begin(), allowed.end(), schedule) != allowed.end();
@@ -76,7 +105,8 @@ class PlanSearch {
 
   void add_count(int count) {
     counts_.emplace_back();
-    counts_.back().model = std::make_unique<MicrobatchModel>(request_, cluster_, costs_, count);
+    counts_.back().model =
+        std::make_unique<MicrobatchModel>(request_, cluster_, costs_, places_, count);
     const MicrobatchModel& model = *counts_.back().model;
     const int most_stages = std::min(model.num_layers(), cluster_.num_devices());
     for (int stages = 1; stages <= most_stages; ++stages) {
@@ -162,15 +192,17 @@ class PlanSearch {
     Combination combination;
     combination.search = std::make_unique<PipelineSearch>(
         *count.model, *stage_search, PipelineShape{schedule, stages, chunks, tie}, incumbent_);
-    combination.search->raise_bound();
+    combination.stages = stages;
+    const int most_stages = std::min(count.model->num_layers(), cluster_.num_devices());
+    combination.coarse_weight = 1.0 / (count.model->num_microbatches() + most_stages - 1);
     combinations_.push_back(std::move(combination));
   }
 
   // Unsolved combination of least bound; ties: the earlier one.
-  Combination* least() {
+  Combination* least(int most_stages) {
     Combination* best = nullptr;
     for (Combination& combination : combinations_) {
-      if (!combination.is_solved &&
+      if (!combination.is_solved && combination.stages <= most_stages &&
           (best == nullptr || combination.search->bound() < best->search->bound())) {
         best = &combination;
       }
@@ -203,6 +235,7 @@ class PlanSearch {
   const PlanRequest& request_;
   const Cluster& cluster_;
   const CostTable& costs_;
+  const planning::StagePlaces places_;
   planning::Incumbent incumbent_;
   std::vector<Count> counts_;
   std::vector<Combination> combinations_;

@@ -252,8 +252,8 @@ std::string describe(const Plan& plan, const Graph& graph) {
     for (const ChunkPlan& chunk : stage.chunks) {
       for (std::size_t i = 0; i < chunk.layers.size(); ++i) {
         const LayerPlan& layer = chunk.layers[i];
-        text += "    in " + to_string(layer.input_layout) + ", " +
-                to_string(layer.state_sharding) + ", recompute " + to_string(layer.recompute);
+        text += "    in " + to_string(layer.input_layout) + ", " + to_string(layer.state_sharding) +
+                ", recompute " + to_string(layer.recompute);
         const Block& block = graph.block_of(chunk.first_layer + static_cast<int>(i));
         for (std::size_t o = 0; o < block.ops.size(); ++o) {
           text += "; " + block.ops[o].name + ":";
@@ -274,12 +274,12 @@ TEST(FindPlan, EqualsBruteForceOverAllPlans) {
   int infeasible = 0;
   int skipped = 0;
   std::int64_t plans = 0;
-  const unsigned first = std::getenv("FIRST") ? (unsigned)std::atoi(std::getenv("FIRST")) : 1; const int count = std::getenv("COUNT") ? std::atoi(std::getenv("COUNT")) : 320;
+  const unsigned first = std::getenv("FIRST") ? (unsigned)std::atoi(std::getenv("FIRST")) : 1;
+  const int count = std::getenv("COUNT") ? std::atoi(std::getenv("COUNT")) : 320;
   for (unsigned seed = first; feasible + infeasible < count; ++seed) {
     SCOPED_TRACE("seed " + std::to_string(seed));
     const Instance instance = random_instance(seed);
     const RandomTable table(seed);
-    if (std::getenv("TRACE_SEED") != nullptr) std::cerr << seed << std::endl;
     testing::BruteForce oracle(instance.request, instance.cluster, table);
     oracle.most_plans = 40'000;
     const std::optional<Picoseconds> best = oracle.best();

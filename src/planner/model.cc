@@ -24,16 +24,45 @@ std::vector<Value> allowed_of(const std::vector<Value>& allowed, std::vector<Val
 
 }  // namespace
 
+StagePlaces::StagePlaces(const Cluster& cluster)
+    : num_devices_(cluster.num_devices()), devices_(devices_by_type(cluster)) {
+  // A state's number: digits of used devices by type, the first type's runs fastest.
+  int num_states = 1;
+  std::vector<int> strides;
+  for (const std::vector<int>& devices : devices_) {
+    strides.push_back(num_states);
+    num_states *= static_cast<int>(devices.size()) + 1;
+  }
+  steps_.resize(at(num_states));
+  for (int state = 0; state < num_states; ++state) {
+    int total = 0;
+    for (int type = 0; type < static_cast<int>(devices_.size()); ++type) {
+      const std::vector<int>& devices = devices_[at(type)];
+      const int count = static_cast<int>(devices.size());
+      const int used = state / strides[at(type)] % (count + 1);
+      total += used;
+      for (int size = 1; size <= count - used; ++size) {
+        for (const int start : places_for(cluster, devices, used, size)) {
+          steps_[at(state)].push_back(
+              {{type, start, size}, state + (count - start - used) * strides[at(type)]});
+        }
+      }
+    }
+    num_used_.push_back(total);
+  }
+}
+
 MicrobatchModel::MicrobatchModel(const PlanRequest& request,
                                  const Cluster& cluster,
                                  const CostTable& costs,
+                                 const StagePlaces& places,
                                  int num_microbatches)
     : request_(request),
       cluster_(cluster),
       costs_(costs),
+      places_(places),
       num_microbatches_(num_microbatches),
-      graph_(request.graph(request.batch / num_microbatches)),
-      devices_(devices_by_type(cluster)) {
+      graph_(request.graph(request.batch / num_microbatches)) {
   SHARDWISE_CHECK(
       graph_.microbatch == request.batch / num_microbatches && graph_.sequence == request.sequence,
       "the graph is built for the micro-batch it was asked for");
@@ -43,20 +72,10 @@ MicrobatchModel::MicrobatchModel(const PlanRequest& request,
     throw InputError("model " + graph_.model_type,
                      "expected at most one tied parameter, of the first and the last layer");
   }
-  run_classes_.assign(at(num_layers() + 1), std::vector<int>(at(num_layers() + 1), -1));
-  std::map<std::vector<int>, int> known;
-  for (int begin = 0; begin < num_layers(); ++begin) {
-    std::vector<int> blocks;
-    for (int end = begin + 1; end <= num_layers(); ++end) {
-      blocks.push_back(block_of(end - 1));
-      const int next = static_cast<int>(known.size());
-      run_classes_[at(begin)][at(end)] = known.try_emplace(blocks, next).first->second;
-    }
-  }
 }
 
 std::vector<int> MicrobatchModel::devices_at(const StagePlace& place) const {
-  const auto begin = devices_[at(place.type)].begin() + place.start;
+  const auto begin = places_.devices()[at(place.type)].begin() + place.start;
   return {begin, begin + place.size};
 }
 

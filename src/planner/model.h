@@ -25,12 +25,36 @@ struct StagePlace {
   auto operator<=>(const StagePlace&) const = default;
 };
 
+// Which devices are taken, as one number: the last ones of each type's list. Stages are placed from
+// the last to the first, each right before those that are taken (space.h: places_for).
+class StagePlaces {
+ public:
+  struct Step {
+    StagePlace place;
+    int used = 0;  // afterwards
+  };
+
+  explicit StagePlaces(const Cluster& cluster);
+  const std::vector<std::vector<int>>& devices() const { return devices_; }  // by type
+  int num_states() const { return static_cast<int>(steps_.size()); }         // state 0: none taken
+  const std::vector<Step>& steps(int used) const { return steps_[static_cast<std::size_t>(used)]; }
+  int num_used(int used) const { return num_used_[static_cast<std::size_t>(used)]; }
+  int num_free(int used) const { return num_devices_ - num_used(used); }
+
+ private:
+  int num_devices_ = 0;
+  std::vector<std::vector<int>> devices_;
+  std::vector<std::vector<Step>> steps_;
+  std::vector<int> num_used_;
+};
+
 class MicrobatchModel {
  public:
   // Throws InputError for a graph with more than one tie, or one between inner layers.
   MicrobatchModel(const PlanRequest& request,
                   const Cluster& cluster,
                   const CostTable& costs,
+                  const StagePlaces& places,
                   int num_microbatches);
 
   const PlanRequest& request() const { return request_; }
@@ -41,7 +65,7 @@ class MicrobatchModel {
   int num_layers() const { return static_cast<int>(graph_.layers.size()); }
   int block_of(int layer) const { return graph_.layers[static_cast<std::size_t>(layer)].block; }
   bool is_tied() const { return !graph_.tied.empty(); }
-  const std::vector<std::vector<int>>& devices() const { return devices_; }
+  const StagePlaces& places() const { return places_; }
   std::vector<int> devices_at(const StagePlace& place) const;
 
   // Meshes a stage may have there, as numbers of shapes; equal shapes have equal numbers.
@@ -50,11 +74,6 @@ class MicrobatchModel {
   const BlockCosts& block_costs(int shape, int block);
   std::int64_t memory_limit(int shape) const;  // device memory - reserve - process
   std::int64_t device_memory(int shape) const;
-
-  // Runs of layers with equal blocks have equal numbers.
-  int run_class(int begin, int end) const {
-    return run_classes_[static_cast<std::size_t>(begin)][static_cast<std::size_t>(end)];
-  }
 
   // Modes of a layer. `ignores_memory`: those that could be fastest if memory were free, for
   // recomputation only costs time.
@@ -96,10 +115,9 @@ class MicrobatchModel {
   const PlanRequest& request_;
   const Cluster& cluster_;
   const CostTable& costs_;
+  const StagePlaces& places_;
   const int num_microbatches_;
   const Graph graph_;
-  std::vector<std::vector<int>> devices_;
-  std::vector<std::vector<int>> run_classes_;
   std::vector<std::unique_ptr<StageShape>> shapes_;
   std::map<StageShape, int> shape_numbers_;
   std::map<StagePlace, std::vector<int>> shapes_at_;

@@ -106,11 +106,10 @@ bool is_beaten(const Label& b, const Label& a, const Criteria& criteria) {
                               ? a.cost.state <= b.cost.state && a.cost.saved <= b.cost.saved
                               : a.cost.state + criteria.in_flight * a.cost.saved <=
                                     b.cost.state + criteria.in_flight * b.cost.saved;
-  return holds_less &&
-         a.peak.forward <= b.peak.forward && a.peak.backward <= b.peak.backward &&
+  return holds_less && a.peak.forward <= b.peak.forward && a.peak.backward <= b.peak.backward &&
          a.peak.again <= b.peak.again && a.peak.momentary <= b.peak.momentary &&
-         a.peak.held <= b.peak.held &&
-         (a.saves_input || !b.saves_input) && (a.saves_output || !b.saves_output);
+         a.peak.held <= b.peak.held && (a.saves_input || !b.saves_input) &&
+         (a.saves_output || !b.saves_output);
 }
 
 // Adds the label unless another beats it; drops those it beats.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
 #include <set>
 
 #include "core/errors.h"
@@ -14,11 +15,11 @@ namespace {
 
 std::size_t at(int index) { return static_cast<std::size_t>(index); }
 
-// Between stages: layers [0, layer) of the chain are still to be placed, the last used[t] devices
-// of type t are taken.
+// Between stages: layers [0, layer) of the chain are still to be placed, and `used` says which
+// devices are taken (StagePlaces).
 struct Position {
   int layer = 0;
-  std::vector<int> used;
+  int used = 0;
 
   auto operator<=>(const Position&) const = default;
 };
@@ -42,14 +43,7 @@ void insert_bound(BoundFront& front, const BoundLabel& label) {
   front.push_back(label);
 }
 
-// A stage that may come next (before the layers placed so far).
-struct Arc {
-  int begin = 0;
-  StagePlace place;
-  Position next;
-};
-
-// A stage with its shape, and the most its c may be.
+// A stage that may come next, before the layers placed so far.
 struct ShapedArc {
   int begin = 0;
   StagePlace place;
@@ -74,21 +68,29 @@ class PipelineSearch::Impl {
                              : m_ + shape.stages - 1),
         step_weight_(1 / rounds_) {
     start_.layer = chain_.size();
-    start_.used.assign(model.devices().size(), 0);
     bound_ = 0;
   }
 
   double bound() const { return bound_; }
+  double step_weight() const { return step_weight_; }
 
-  void raise_bound() {
-    to_go_.clear();
+  void raise_bound(double step_weight) {
+    bound_weight_ = step_weight;
+    reset_bounds();
     bound_ = std::max(bound_, best_of(to_go(0, start_)));
+  }
+
+  void release() {
+    reset_bounds();
+    exact_arcs_.clear();
+    fronts_.clear();
+    labels_ = {};
   }
 
   void sharpen() {
     constexpr int kMostRounds = 400;
     for (int round = 0; round < kMostRounds; ++round) {
-      raise_bound();
+      raise_bound(step_weight_);
       if (bound_ >= incumbent_.cutoff() || incumbent_.is_late()) {
         return;
       }
@@ -129,55 +131,15 @@ class PipelineSearch::Impl {
     key.shape = shape;
     key.begin = begin;
     key.end = end;
-    key.in_flight = microbatches_in_flight(
-        shape_.schedule, shape_.stages, stage, m_, shape_.chunks);
+    key.in_flight =
+        microbatches_in_flight(shape_.schedule, shape_.stages, stage, m_, shape_.chunks);
     key.stages = interleaved_ ? shape_.stages : 0;
     key.stage = interleaved_ ? stage : 0;
     return key;
   }
 
-  // Stages that may stand at `from_end`, ending where the position begins.
-  const std::vector<Arc>& arcs(int from_end, const Position& position) {
-    const auto [entry, is_new] = arcs_.try_emplace({from_end, position});
-    if (!is_new) {
-      return entry->second;
-    }
-    const int others = shape_.stages - 1 - from_end;  // stages before this one
-    const int size_limit = model_.request().limits.max_stage_devices;
-    for (int type = 0; type < static_cast<int>(position.used.size()); ++type) {
-      const std::vector<int>& devices = model_.devices()[at(type)];
-      const int free = static_cast<int>(devices.size()) - position.used[at(type)];
-      for (int size = 1; size <= free && (size_limit == 0 || size <= size_limit); ++size) {
-        for (const int start :
-             places_for(model_.cluster(), devices, position.used[at(type)], size)) {
-          const StagePlace place{type, start, size};
-          if (model_.shapes_at(place).empty()) {
-            continue;
-          }
-          Arc arc;
-          arc.place = place;
-          arc.next.used = position.used;
-          arc.next.used[at(type)] = static_cast<int>(devices.size()) - start;
-          int total_used = 0;
-          for (const int used : arc.next.used) {
-            total_used += used;
-          }
-          if (model_.cluster().num_devices() - total_used < others) {
-            continue;
-          }
-          for (int begin = others == 0 ? 0 : position.layer - 1;
-               begin >= (others == 0 ? 0 : others);
-               --begin) {
-            if (is_run(begin, position.layer, others)) {
-              arc.begin = begin;
-              arc.next.layer = begin;
-              entry->second.push_back(arc);
-            }
-          }
-        }
-      }
-    }
-    return entry->second;
+  bool leaves_devices(int from_end, int used) const {
+    return model_.places().num_free(used) >= shape_.stages - 1 - from_end;
   }
 
   bool is_run(int begin, int end, int others) const {
@@ -193,12 +155,10 @@ class PipelineSearch::Impl {
     return decoders >= 1 && before >= others;
   }
 
-  double stage_bound(int from_end, const Position& position, const Arc& arc) {
+  double stage_bound(int from_end, const StagePlace& place, int begin, int end) {
     double least = kForbidden;
-    for (const int shape : model_.shapes_at(arc.place)) {
-      least = std::min(
-          least,
-          stages_.bound(key_of(from_end, shape, arc.begin, position.layer), step_weight_));
+    for (const int shape : model_.shapes_at(place)) {
+      least = std::min(least, stages_.bound(key_of(from_end, shape, begin, end), bound_weight_));
     }
     return least;
   }
@@ -219,12 +179,9 @@ class PipelineSearch::Impl {
     return best;
   }
 
-  // Overhead of a plan that has used so many devices, idle ones in between included.
-  double least_overhead(const std::vector<int>& used) {
-    int total = 0;
-    for (const int count : used) {
-      total += count;
-    }
+  // Overhead of a plan that has taken these devices, idle ones in between included.
+  double least_overhead(int used) {
+    const int total = model_.places().num_used(used);
     std::int64_t least = model_.step_overhead(total);
     if (model_.cluster().levels.size() > 1) {
       for (int ranks = 1; ranks < total; ++ranks) {
@@ -234,11 +191,19 @@ class PipelineSearch::Impl {
     return static_cast<double>(least);
   }
 
+  void reset_bounds() {
+    to_go_.assign(at(shape_.stages + 1) * at(chain_.size() + 1) * at(model_.places().num_states()),
+                  std::nullopt);
+  }
+  std::optional<BoundFront>& known_to_go(int from_end, const Position& position) {
+    const std::size_t row = at(from_end) * at(chain_.size() + 1) + at(position.layer);
+    return to_go_[row * at(model_.places().num_states()) + at(position.used)];
+  }
+
   // Bounds on the stages from `from_end` to the first one.
   const BoundFront& to_go(int from_end, const Position& position) {
-    const auto [entry, is_new] = to_go_.try_emplace({from_end, position});
-    if (!is_new) {
-      return entry->second;
+    if (known_to_go(from_end, position)) {
+      return *known_to_go(from_end, position);
     }
     BoundFront front;
     if (from_end == shape_.stages) {
@@ -246,20 +211,43 @@ class PipelineSearch::Impl {
         front.push_back({least_overhead(position.used), 0});
       }
     } else {
-      for (const Arc& arc : arcs(from_end, position)) {
-        const double stage = stage_bound(from_end, position, arc);
+      for_each_arc(from_end, position, [&](const StagePlace& place, const Position& next) {
+        const double stage = stage_bound(from_end, place, next.layer, position.layer);
         if (objective(add_stage({}, stage)) >= incumbent_.cutoff()) {
-          continue;
+          return;
         }
-        for (const BoundLabel& label : to_go(from_end + 1, arc.next)) {
+        for (const BoundLabel& label : to_go(from_end + 1, next)) {
           const BoundLabel longer = add_stage(label, stage);
           if (objective(longer) < incumbent_.cutoff()) {
             insert_bound(front, longer);
           }
         }
+      });
+    }
+    std::optional<BoundFront>& known = known_to_go(from_end, position);
+    known = std::move(front);
+    return *known;
+  }
+
+  // Stages that may stand at `from_end` and end where the position begins; shortest runs first.
+  template <typename Visit>
+  void for_each_arc(int from_end, const Position& position, Visit visit) {
+    const int size_limit = model_.request().limits.max_stage_devices;
+    for (const StagePlaces::Step& step : model_.places().steps(position.used)) {
+      if ((size_limit > 0 && step.place.size > size_limit) ||
+          !leaves_devices(from_end, step.used) || model_.shapes_at(step.place).empty()) {
+        continue;
+      }
+      const int others = shape_.stages - 1 - from_end;
+      for (int begin = others == 0 ? 0 : position.layer - 1; begin >= others; --begin) {
+        if (is_run(begin, position.layer, others)) {
+          visit(step.place, Position{begin, step.used});
+        }
+        if (others == 0) {
+          break;
+        }
       }
     }
-    return to_go_[{from_end, position}] = std::move(front);
   }
 
   // Stages of a pipeline that reaches the bound, the last stage first.
@@ -281,36 +269,39 @@ class PipelineSearch::Impl {
     double sum_so_far = 0;
     double most_so_far = 0;
     for (int from_end = 0; from_end < shape_.stages; ++from_end) {
-      const Arc* chosen = nullptr;
+      bool is_chosen = false;
+      StagePlace chosen_place;
+      Position chosen;
       double chosen_stage = 0;
       double chosen_value = kForbidden;
-      for (const Arc& arc : arcs(from_end, position)) {
-        const double stage = stage_bound(from_end, position, arc);
-        for (const BoundLabel& label : to_go(from_end + 1, arc.next)) {
+      for_each_arc(from_end, position, [&](const StagePlace& place, const Position& next) {
+        const double stage = stage_bound(from_end, place, next.layer, position.layer);
+        for (const BoundLabel& label : to_go(from_end + 1, next)) {
           BoundLabel whole = add_stage(label, stage);
           whole.sum += sum_so_far;
           whole.most = std::max(whole.most, most_so_far);
           if (objective(whole) < chosen_value) {
             chosen_value = objective(whole);
-            chosen = &arc;
+            is_chosen = true;
+            chosen_place = place;
+            chosen = next;
             chosen_stage = stage;
           }
         }
+      });
+      if (!is_chosen) {
+        return {};
       }
-      if (chosen == nullptr) {
-        return path;
-      }
-      for (const int shape : model_.shapes_at(chosen->place)) {
-        const StageKey key = key_of(from_end, shape, chosen->begin, position.layer);
-        if (stages_.bound(key, step_weight_) <= chosen_stage) {
-          path.push_back({chosen->begin, chosen->place, shape, chosen->next, key});
+      for (const int shape : model_.shapes_at(chosen_place)) {
+        const StageKey key = key_of(from_end, shape, chosen.layer, position.layer);
+        if (stages_.bound(key, bound_weight_) <= chosen_stage) {
+          path.push_back({chosen.layer, chosen_place, shape, chosen, key});
           break;
         }
       }
       sum_so_far += interleaved_ ? 0 : chosen_stage;
       most_so_far = std::max(most_so_far, chosen_stage);
-      const Position next = chosen->next;
-      position = next;
+      position = chosen;
     }
     return path;
   }
@@ -421,7 +412,8 @@ class PipelineSearch::Impl {
       point.is_verified = true;
       MicrobatchModel::Transfer transfer;
       if (j > 0) {
-        const Port port{path[j - 1].place, path[j - 1].shape, inner_input(path[j - 1], points[j - 1])};
+        const Port port{
+            path[j - 1].place, path[j - 1].shape, inner_input(path[j - 1], points[j - 1])};
         transfer = model_.transfer(path[j].place,
                                    path[j].shape,
                                    outputs_of(path[j])[at(point.output)],
@@ -429,8 +421,7 @@ class PipelineSearch::Impl {
                                    port.shape,
                                    input_of(port));
       }
-      labels_.push_back(
-          extend(static_cast<int>(j), static_cast<int>(j), path[j], point, transfer));
+      labels_.push_back(extend(static_cast<int>(j), static_cast<int>(j), path[j], point, transfer));
     }
     if (path.empty() || !keeps_tie(points)) {
       return;
@@ -485,15 +476,16 @@ class PipelineSearch::Impl {
   void collect_arcs(const std::set<StageKey>* only) {
     exact_arcs_.clear();
     limits_.clear();
-    to_go_.clear();
+    bound_weight_ = step_weight_;
+    reset_bounds();
     std::map<Position, BoundFront> from_end;
     from_end[start_] = {{0, 0}};
     for (int j = 0; j < shape_.stages; ++j) {
       std::map<Position, BoundFront> next;
       for (const auto& [position, front] : from_end) {
-        for (const Arc& arc : arcs(j, position)) {
-          collect(j, position, arc, front, only, next);
-        }
+        for_each_arc(j, position, [&](const StagePlace& place, const Position& before) {
+          collect(j, position, place, before, front, only, next);
+        });
       }
       from_end = std::move(next);
     }
@@ -501,11 +493,12 @@ class PipelineSearch::Impl {
 
   void collect(int j,
                const Position& position,
-               const Arc& arc,
+               const StagePlace& place,
+               const Position& before,
                const BoundFront& later,
                const std::set<StageKey>* only,
                std::map<Position, BoundFront>& next) {
-    const BoundFront& earlier = to_go(j + 1, arc.next);
+    const BoundFront& earlier = to_go(j + 1, before);
     double most_room = -kForbidden;
     for (const BoundLabel& a : later) {
       for (const BoundLabel& b : earlier) {
@@ -513,19 +506,19 @@ class PipelineSearch::Impl {
       }
     }
     double least = kForbidden;
-    for (const int shape : model_.shapes_at(arc.place)) {
-      const StageKey key = key_of(j, shape, arc.begin, position.layer);
+    for (const int shape : model_.shapes_at(place)) {
+      const StageKey key = key_of(j, shape, before.layer, position.layer);
       const double bound = stages_.bound(key, step_weight_);
       if (bound > most_room || bound == kForbidden || (only != nullptr && !only->contains(key))) {
         continue;
       }
       least = std::min(least, bound);
-      exact_arcs_[{j, position}].push_back({arc.begin, arc.place, shape, arc.next, key});
+      exact_arcs_[{j, position}].push_back({before.layer, place, shape, before, key});
       double& limit = limits_.try_emplace(key, -kForbidden).first->second;
       limit = std::max(limit, most_room);
     }
     if (least < kForbidden) {
-      BoundFront& front = next[arc.next];
+      BoundFront& front = next[before];
       for (const BoundLabel& label : later) {
         insert_bound(front, add_stage(label, least));
       }
@@ -859,8 +852,8 @@ class PipelineSearch::Impl {
   Position start_;
   double bound_ = 0;
   bool is_complete_ = true;
-  std::map<std::pair<int, Position>, std::vector<Arc>> arcs_;
-  std::map<std::pair<int, Position>, BoundFront> to_go_;
+  double bound_weight_ = 0;  // at most step_weight_: what the bounds in to_go_ are made with
+  std::vector<std::optional<BoundFront>> to_go_;  // [stage from the end][layer][used]
   std::map<std::pair<int, Position>, std::vector<ShapedArc>> exact_arcs_;
   std::map<StageKey, double> limits_;
   std::map<StageKey, FrontLevel> levels_;
@@ -877,7 +870,9 @@ PipelineSearch::PipelineSearch(MicrobatchModel& model,
 PipelineSearch::~PipelineSearch() = default;
 
 double PipelineSearch::bound() const { return impl_->bound(); }
-void PipelineSearch::raise_bound() { impl_->raise_bound(); }
+void PipelineSearch::raise_bound(double step_weight) { impl_->raise_bound(step_weight); }
+void PipelineSearch::release() { impl_->release(); }
+double PipelineSearch::step_weight() const { return impl_->step_weight(); }
 void PipelineSearch::sharpen() { impl_->sharpen(); }
 void PipelineSearch::solve() { impl_->solve(); }
 

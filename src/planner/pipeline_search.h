@@ -41,13 +41,19 @@ class PipelineSearch {
 
   // Proved: no plan of this shape is faster. Infinite if nothing fits.
   double bound() const;
-  // Raises the bound with the stages' first bounds; then, on further calls, sharpens the stages on
-  // the best path while the bound stays below the incumbent.
-  void raise_bound();
+  // w above.
+  double step_weight() const;
+  // Raises the bound with the stages' bounds for any weight up to w: less than w gives a weaker
+  // bound, but one weight can serve several numbers of stages.
+  void raise_bound(double step_weight);
+  // Raises the bound and sharpens the stages on the best path, while the bound stays below the
+  // incumbent and that pays.
   void sharpen();
   // Closes what is left between bound and incumbent: improves the incumbent or raises the bound to
   // it. The bound stays below only if a limit (time, labels) was hit.
   void solve();
+  // Forgets all but the bound.
+  void release();
 
  private:
   class Impl;

@@ -1,8 +1,8 @@
 #include "planner/stage_search.h"
 
 #include <algorithm>
-#include <cmath>
 #include <chrono>
+#include <cmath>
 #include <cstdio>
 #include <cstdlib>
 
@@ -100,9 +100,9 @@ std::int64_t StageSearch::held_activations(const StageKey& key, const std::vecto
   if (key.stages == 0) {
     return key.in_flight * all.count;
   }
-  const std::int64_t most = internal::interleaved_activations(
-                                key.stages, key.stage, model_.num_microbatches(), kept)
-                                .count;
+  const std::int64_t most =
+      internal::interleaved_activations(key.stages, key.stage, model_.num_microbatches(), kept)
+          .count;
   return key.in_flight * std::max(all.count, (most + key.in_flight - 1) / key.in_flight);
 }
 
@@ -277,9 +277,9 @@ class StageSearch::FrontBuilder {
     std::int64_t forward = 0;
     std::int64_t backward = 0;
     std::int64_t per_step = 0;
-    std::int64_t memory = 0;       // state and activations; folded chains: at least
-    std::int64_t state = 0;        // part of memory
-    std::int64_t ends_saved = 0;   // activations of the model's first and last layer
+    std::int64_t memory = 0;      // state and activations; folded chains: at least
+    std::int64_t state = 0;       // part of memory
+    std::int64_t ends_saved = 0;  // activations of the model's first and last layer
     std::int64_t transient = 0;
     double value = 0;
     int layout = 0;  // at the beginning of the layers so far
@@ -421,9 +421,8 @@ class StageSearch::FrontBuilder {
   }
 
   std::int64_t rest_of(const Label& label) const {
-    return key_.stages > 0
-               ? label.memory - label.state - key_.in_flight * label.ends_saved
-               : label.memory;
+    return key_.stages > 0 ? label.memory - label.state - key_.in_flight * label.ends_saved
+                           : label.memory;
   }
 
   void walk(int output) {
@@ -617,8 +616,27 @@ const StageFront& StageSearch::front(const FrontRequest& request) {
     known.limit = request.limit;
     const auto t0 = std::chrono::steady_clock::now();
     known.front = FrontBuilder(*this, request, multiplier).build();
-    if (std::getenv("TRACE")) fprintf(stderr, "front mesh %s [%d,%d) k %d level %d: bound %.6g limit %.6g mult %.3g joint %ld -> %zu points, pools", to_string(model_.shape(request.key.shape).mesh).c_str(), request.key.begin, request.key.end, request.key.in_flight, (int)request.level, bound(request.key, request.step_weight), request.limit, multiplier, (long)request.joint_time, known.front->points.size());
-    if (std::getenv("TRACE")) { for (auto& p : known.front->pools) fprintf(stderr, " %zu", p->size()); fprintf(stderr, "; %.3f s\n", std::chrono::duration<double>(std::chrono::steady_clock::now()-t0).count()); }
+    if (std::getenv("TRACE"))
+      fprintf(stderr,
+              "front mesh %s [%d,%d) k %d level %d: bound %.6g limit %.6g mult %.3g joint %ld -> "
+              "%zu points, pools",
+              to_string(model_.shape(request.key.shape).mesh).c_str(),
+              request.key.begin,
+              request.key.end,
+              request.key.in_flight,
+              (int)request.level,
+              bound(request.key, request.step_weight),
+              request.limit,
+              multiplier,
+              (long)request.joint_time,
+              known.front->points.size());
+    if (std::getenv("TRACE")) {
+      for (auto& p : known.front->pools)
+        fprintf(stderr, " %zu", p->size());
+      fprintf(stderr,
+              "; %.3f s\n",
+              std::chrono::duration<double>(std::chrono::steady_clock::now() - t0).count());
+    }
   }
   return *known.front;
 }
