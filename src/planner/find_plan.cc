@@ -80,13 +80,6 @@ class PlanSearch {
       if (next->search->bound() >= incumbent_.cutoff() || incumbent_.is_late()) {
         break;
       }
-      if (std::getenv("TRACE"))
-        fprintf(stderr,
-                "next bound %.6f cutoff %.6f sharp %d t=%.2f\n",
-                next->search->bound() * 1e-12,
-                incumbent_.cutoff() * 1e-12,
-                next->is_sharp,
-                std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count());
       if (!next->is_sharp) {
         next->search->sharpen();
         next->is_sharp = true;

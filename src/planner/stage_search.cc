@@ -614,29 +614,7 @@ const StageFront& StageSearch::front(const FrontRequest& request) {
       multiplier = dual_of(request.key, request.step_weight).best_multiplier;
     }
     known.limit = request.limit;
-    const auto t0 = std::chrono::steady_clock::now();
     known.front = FrontBuilder(*this, request, multiplier).build();
-    if (std::getenv("TRACE"))
-      fprintf(stderr,
-              "front mesh %s [%d,%d) k %d level %d: bound %.6g limit %.6g mult %.3g joint %ld -> "
-              "%zu points, pools",
-              to_string(model_.shape(request.key.shape).mesh).c_str(),
-              request.key.begin,
-              request.key.end,
-              request.key.in_flight,
-              (int)request.level,
-              bound(request.key, request.step_weight),
-              request.limit,
-              multiplier,
-              (long)request.joint_time,
-              known.front->points.size());
-    if (std::getenv("TRACE")) {
-      for (auto& p : known.front->pools)
-        fprintf(stderr, " %zu", p->size());
-      fprintf(stderr,
-              "; %.3f s\n",
-              std::chrono::duration<double>(std::chrono::steady_clock::now() - t0).count());
-    }
   }
   return *known.front;
 }
