@@ -70,6 +70,7 @@ int train_as_rank(const TrainFlags& flags, const LoadedPlan& loaded, const Launc
   MpiOptions options;
   options.timeout = Seconds(flags.timeout_s);
   options.activity = &activity;
+  options.expected_ranks = place.world_size;
   try {
     MpiJob job(options);
     const Watchdog watchdog(activity, place.rank, options.timeout, [](const std::string& message) {

@@ -92,6 +92,10 @@ class Communicator {
                                                 int tag) = 0;
   virtual void wait(Message& message) = 0;
 
+  // This rank gives up: what it or its other threads wait for, now or later, ends with
+  // RuntimeFailure. Thread-safe.
+  virtual void abandon(const std::string& reason) = 0;
+
   virtual PayloadCounts payload() const = 0;
 };
 

@@ -233,6 +233,29 @@ TEST(LostRank, OthersNameItAndTheirOperation) {
   EXPECT_THAT(seen, HasSubstr("rank 1 has ended (disk full)"));
 }
 
+TEST(LostRank, ARankThatGivesUpEndsItsOtherThread) {
+  bool has_ended = false;
+  EXPECT_THROW(run_as_threads(2,
+                              [&has_ended](Communicator& communicator) {
+                                const auto group = communicator.make_group({0, 1});
+                                if (communicator.rank() == 1) {
+                                  return;
+                                }
+                                std::thread other([&] {
+                                  try {
+                                    group->barrier();
+                                  } catch (const RuntimeFailure&) {
+                                    has_ended = true;
+                                  }
+                                });
+                                communicator.abandon("disk full");
+                                other.join();
+                                throw RuntimeFailure("disk full");
+                              }),
+               RuntimeFailure);
+  EXPECT_TRUE(has_ended);
+}
+
 TEST(LostRank, ASilentRankIsATimeout) {
   std::string seen;
   ThreadRanksOptions options;

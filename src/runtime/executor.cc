@@ -3,11 +3,13 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/zeros.h>
 #include <c10/core/InferenceMode.h>
+#include <c10/util/Exception.h>
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <new>
 
 #include "core/errors.h"
 #include "runtime/evaluation_program.h"
@@ -154,11 +156,29 @@ double Executor::evaluate(BatchSource& batches) {
 
 void Executor::run_program(const Program& program, Run& run) {
   const c10::InferenceMode no_tape;
-  for (const Instruction& instruction : program.instructions) {
-    run_instruction(instruction, run);
-    for (const BufferId id : instruction.frees) {
-      slot(id) = at::Tensor();
+  const auto describe = [&](const char* what) {
+    return fmt::format("rank {}: {}: {}",
+                       communicator_.rank(),
+                       options_.activity != nullptr ? options_.activity->describe() : "computing",
+                       what);
+  };
+  try {
+    for (const Instruction& instruction : program.instructions) {
+      run_instruction(instruction, run);
+      for (const BufferId id : instruction.frees) {
+        slot(id) = at::Tensor();
+      }
     }
+  } catch (const c10::Error& error) {
+    communicator_.abandon(error.what_without_backtrace());
+    throw RuntimeFailure(describe(error.what_without_backtrace()));
+  } catch (const std::bad_alloc&) {
+    communicator_.abandon("out of memory");
+    throw RuntimeFailure(describe("out of memory"));
+  } catch (const std::exception& error) {
+    // The communication thread may wait for others: it ends with this rank.
+    communicator_.abandon(error.what());
+    throw;
   }
 }
 

@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
@@ -77,6 +78,7 @@ struct MpiJob::State {
   int size = 1;
   MpiOptions options;
   std::unique_ptr<Heartbeat> heartbeat;
+  std::atomic<bool> is_abandoned{false};
   std::unique_ptr<Communicator> communicator;
 
   // Returns when all requests are done; `peers` for the message of a failure.
@@ -115,6 +117,9 @@ void MpiJob::State::finish(std::vector<MPI_Request>& requests,
                                        reason,
                                        elapsed));
     };
+    if (is_abandoned.load()) {
+      fail("this rank has given up");
+    }
     if (heartbeat->failed()) {
       fail(heartbeat->take_failure());
     }
@@ -191,7 +196,7 @@ class MpiMessage final : public Message {
 
 class MpiCommunicator final : public Communicator {
  public:
-  explicit MpiCommunicator(const MpiJob::State& job) : job_(job) {}
+  explicit MpiCommunicator(MpiJob::State& job) : job_(job) {}
 
   int rank() const override { return job_.rank; }
   int size() const override { return job_.size; }
@@ -263,10 +268,12 @@ class MpiCommunicator final : public Communicator {
     }
   }
 
+  void abandon(const std::string&) override { job_.is_abandoned.store(true); }
+
   PayloadCounts payload() const override { return payload_.read(); }
 
  private:
-  const MpiJob::State& job_;
+  MpiJob::State& job_;
   PayloadCounter payload_;
 };
 
@@ -307,6 +314,15 @@ MpiJob::MpiJob(const MpiOptions& options) : state_(std::make_unique<State>()) {
   state_->pulse = duplicate_world("shardwise heartbeat");
   MPI_Comm_rank(MPI_COMM_WORLD, &state_->rank);
   MPI_Comm_size(MPI_COMM_WORLD, &state_->size);
+  if (options.expected_ranks > 0 && options.expected_ranks != state_->size) {
+    const int found = state_->size;
+    MPI_Finalize();
+    throw InputError("MPI",
+                     fmt::format("expected {} ranks, as the launcher says, found {}: it does not "
+                                 "start MPI jobs; use mpirun, or srun --mpi=pmix",
+                                 options.expected_ranks,
+                                 found));
+  }
   state_->heartbeat =
       std::make_unique<Heartbeat>(state_->pulse, options.heartbeat_limit, options.activity);
   state_->communicator = std::make_unique<MpiCommunicator>(*state_);

@@ -26,11 +26,16 @@ struct MpiOptions {
   Seconds heartbeat_limit{5};
   // What this rank is doing, for messages; optional, outlives the job.
   const Activity* activity = nullptr;
+  // Ranks that the launcher speaks of (runtime/launcher.h), 0: unknown. Some, such as torchrun,
+  // start processes that MPI does not join to a job.
+  int expected_ranks = 0;
 };
 
 // Whether a launcher (mpirun, srun with PMIx) has started this process as one of several ranks.
 bool is_started_by_mpi_launcher();
 
+// Throws InputError if MPI is not what the options expect.
+//
 // Initialises MPI with MPI_THREAD_MULTIPLE, and a heartbeat thread that tells a slow rank from a
 // lost one. One for each process. The destructor finalises MPI after all ranks have come; call it
 // only after success. After a failure: leave_failed_job().

@@ -113,6 +113,12 @@ class ThreadWorld {
     }
   }
 
+  // The rank that failed first, -1: none.
+  int failed_rank() {
+    const std::lock_guard lock(mutex_);
+    return failed_rank_;
+  }
+
   void fail(int rank, const std::string& reason) {
     const std::lock_guard lock(mutex_);
     if (failed_rank_ < 0) {
@@ -246,6 +252,8 @@ class ThreadCommunicator final : public Communicator {
     mine.posted.wait(rank_, mine.is_send ? "send" : "receive");
   }
 
+  void abandon(const std::string& reason) override { world_->fail(rank_, reason); }
+
   PayloadCounts payload() const override { return payload_->read(); }
 
  private:
@@ -261,19 +269,13 @@ void run_as_threads(int ranks,
                     const std::function<void(Communicator&)>& body,
                     const ThreadRanksOptions& options) {
   const auto world = std::make_shared<ThreadWorld>(ranks, options.deadline);
-  std::mutex mutex;
-  std::exception_ptr first_failure;
+  std::vector<std::exception_ptr> failures(static_cast<std::size_t>(ranks));
   const auto run = [&](int rank) {
     try {
       ThreadCommunicator communicator(world, rank);
       body(communicator);
     } catch (const std::exception& error) {
-      {
-        const std::lock_guard lock(mutex);
-        if (!first_failure) {
-          first_failure = std::current_exception();
-        }
-      }
+      failures[static_cast<std::size_t>(rank)] = std::current_exception();
       world->fail(rank, error.what());
     }
   };
@@ -284,8 +286,10 @@ void run_as_threads(int ranks,
   for (std::thread& thread : threads) {
     thread.join();
   }
-  if (first_failure) {
-    std::rethrow_exception(first_failure);
+  if (const int failed = world->failed_rank(); failed >= 0) {
+    if (const std::exception_ptr& failure = failures[static_cast<std::size_t>(failed)]) {
+      std::rethrow_exception(failure);
+    }
   }
 }
 
