@@ -267,7 +267,7 @@ class Profiler {
     }
   }
 
-  // phi of DESIGN section 4: with compute C, reduction R and both at once B, C + max(0, R - phi C)
+  // phi of docs/cost_model.md: with compute C, reduction R and both at once B, C + max(0, R - phi C)
   // = B.
   void measure_overlap(MeasuredTable& table) {
     table.overlap_fraction = {0};

@@ -16,7 +16,7 @@ std::string plan_strip(const Plan& plan, const Graph& graph);
 // How one layer is run, in a few words: "data 2, free 2 on n f v, state optimizer, recompute full".
 std::string describe_layer(const Graph& graph, const Plan& plan, int layer);
 
-// Rows = terms of DESIGN section 4, columns = stages; then the sum that makes the step.
+// Rows = terms of docs/cost_model.md, columns = stages; then the sum that makes the step.
 std::string time_table(const Plan& plan, const Evaluation& evaluation);
 
 // Rows = parts, columns = stages, with a bar of the total against the limit.
