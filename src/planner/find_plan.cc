@@ -240,7 +240,7 @@ class PlanSearch {
 PlanResult find_plan(const PlanRequest& request, const Cluster& cluster, const CostTable& costs) {
   const auto begin = std::chrono::steady_clock::now();
   PlanResult result = PlanSearch(request, cluster, costs).search();
-  if (result.stop_reason == StopReason::kInfeasible) {
+  if (result.stop_reason == StopReason::kInfeasible && request.runner_ups == RunnerUps::kFind) {
     result.infeasibility = planning::explain_infeasible(request, cluster, costs);
   }
   if (result.plan && request.runner_ups == RunnerUps::kFind) {
