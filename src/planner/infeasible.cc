@@ -13,8 +13,8 @@ namespace shardwise::planning {
 namespace {
 
 constexpr double kMostMemory = 1 << 20;  // times what there is
-constexpr int kHalvings = 8;             // memory to within 0.4 % of the last doubling
-constexpr Seconds kTimeOfOneSearch{2};
+constexpr int kHalvings = 5;             // memory to within 3 % of the last doubling
+constexpr Seconds kTimeOfOneSearch{1};
 
 Cluster with_memory(Cluster cluster, double factor) {
   for (DeviceType& type : cluster.types) {
