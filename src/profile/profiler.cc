@@ -267,8 +267,8 @@ class Profiler {
     }
   }
 
-  // phi of docs/cost_model.md: with compute C, reduction R and both at once B, C + max(0, R - phi C)
-  // = B.
+  // phi of docs/cost_model.md: with compute C, reduction R and both at once B, C + max(0, R - phi
+  // C) = B.
   void measure_overlap(MeasuredTable& table) {
     table.overlap_fraction = {0};
     if (communicator_.size() == 1) {
