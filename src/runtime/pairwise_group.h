@@ -15,7 +15,16 @@
 namespace shardwise {
 
 // What a message belongs to, and its tag on the wire (an observer from outside counts by it).
-enum class Traffic { kControl = 1, kAllGather, kReduceScatter, kAllReduce, kAllToAll };
+// kVariableAllToAll: a member's block for itself is a message like the others, so that the bytes on
+// the wire are the payload; of the other kinds a member keeps its own block, one in n.
+enum class Traffic {
+  kControl = 1,
+  kAllGather,
+  kReduceScatter,
+  kAllReduce,
+  kAllToAll,
+  kVariableAllToAll,
+};
 
 // Messages between the members of one group. Messages between two members with the same tag arrive
 // in the order in which they were started.

@@ -3,9 +3,10 @@
 //
 // Knows only what mpi_communicator.h promises to observers: collectives run on communicators named
 // "shardwise group" with the kind as tag (1 control, 2 all-gather, 3 reduce-scatter, 4 all-reduce,
-// 5 all-to-all), messages on "shardwise messages". A member of a group of n sends (n - 1) / n of
-// its payload over the wire. At MPI_Finalize each rank writes one JSON object to the file named by
-// SHARDWISE_PAYLOAD_LOG, with ".<rank>" appended.
+// 5 all-to-all, 6 all-to-all of unequal blocks), messages on "shardwise messages". A member of a
+// group of n sends (n - 1) / n of its payload over the wire; of kind 6 all of it. At MPI_Finalize
+// each rank writes one JSON object to the file named by SHARDWISE_PAYLOAD_LOG, with ".<rank>"
+// appended.
 #include <mpi.h>
 
 #include <array>
@@ -21,6 +22,8 @@
 namespace {
 
 constexpr int kMessages = 0;
+constexpr int kAllToAll = 5;
+constexpr int kVariable = 6;  // an all-to-all whose own block is a message too
 constexpr int kTags = 6;
 constexpr std::array<const char*, kTags> kNames = {
     "sends", "control", "all_gather", "reduce_scatter", "all_reduce", "all_to_all"};
@@ -55,7 +58,9 @@ void write_log() {
   std::array<std::int64_t, kTags> payload{};
   for (const auto& [key, bytes] : wire_bytes) {
     const auto& [kind, size] = key;
-    if (kind >= 0 && kind < kTags) {
+    if (kind == kVariable) {
+      payload[kAllToAll] += bytes;
+    } else if (kind >= 0 && kind < kTags) {
       payload[static_cast<std::size_t>(kind)] +=
           kind == kMessages || size < 2 ? bytes : bytes * size / (size - 1);
     }
