@@ -2,7 +2,6 @@
 
 #include <c10/core/Allocator.h>
 #include <c10/core/CPUAllocator.h>
-#include <malloc.h>
 
 #include <atomic>
 #include <cstdlib>
@@ -13,13 +12,41 @@
 #include <new>
 #include <string>
 
+#include "runtime/arena.h"
+
 namespace shardwise {
 namespace {
 
 std::atomic<std::int64_t> live{0};
 std::atomic<std::int64_t> peak{0};
 
-constexpr std::size_t kAlignment = 64;
+constexpr std::size_t kAlignment = Arena::kAlignment;
+// Blocks from this size on live in the arena; what is smaller would only split its holes.
+constexpr std::size_t kArenaBlock = 16 * 1024;
+
+// Never destroyed: tensors of static life may be freed after it would be.
+Arena& arena() {
+#if defined(__SANITIZE_ADDRESS__)
+  static Arena& one =
+      *new Arena(0);  // one block for one tensor, so that the sanitizer sees its ends
+#else
+  static Arena& one = *new Arena(std::size_t{1} << 40);
+#endif
+  return one;
+}
+
+void* take_block(std::size_t bytes) {
+  if (bytes >= kArenaBlock) {
+    if (void* block = arena().allocate(bytes)) {
+      return block;
+    }
+  }
+  void* block = nullptr;
+  if (::posix_memalign(&block, kAlignment, bytes) != 0) {
+    throw std::bad_alloc();
+  }
+  return block;
+}
 
 // The size stands in front of each block, in a whole alignment unit.
 void release(void* data) {
@@ -30,7 +57,11 @@ void release(void* data) {
   std::int64_t size = 0;
   std::memcpy(&size, block, sizeof size);
   live.fetch_sub(size, std::memory_order_relaxed);
-  std::free(block);
+  if (arena().owns(block)) {
+    arena().release(block);
+  } else {
+    std::free(block);
+  }
 }
 
 class CountingAllocator final : public c10::Allocator {
@@ -40,10 +71,7 @@ class CountingAllocator final : public c10::Allocator {
     if (bytes == 0) {
       return {nullptr, nullptr, &release, cpu};
     }
-    void* block = nullptr;
-    if (::posix_memalign(&block, kAlignment, bytes + kAlignment) != 0) {
-      throw std::bad_alloc();
-    }
+    void* block = take_block(bytes + kAlignment);
     const auto size = static_cast<std::int64_t>(bytes);
     std::memcpy(block, &size, sizeof size);
     const std::int64_t now = live.fetch_add(size, std::memory_order_relaxed) + size;
@@ -81,10 +109,6 @@ void install_memory_counter() {
   std::call_once(once, [] {
     static CountingAllocator allocator;
     c10::SetCPUAllocator(&allocator, 1);
-    // Steps allocate the same sizes again and again: keep the memory instead of handing it back to
-    // the system and faulting it in anew.
-    ::mallopt(M_MMAP_THRESHOLD, 32 * 1024 * 1024);
-    ::mallopt(M_TRIM_THRESHOLD, 512 * 1024 * 1024);
   });
 }
 
