@@ -30,7 +30,9 @@ def tracked_sources():
 def main():
     arguments = sys.argv[1:]
     is_check = "--check" in arguments
-    files = [argument for argument in arguments if argument != "--check"] or tracked_sources()
+    named = [argument for argument in arguments if argument != "--check"]
+    # Files of other languages may be named beside ours: clang-format would take them for C++.
+    files = [name for name in named if name.endswith((".h", ".cc"))] if named else tracked_sources()
     formatter = shutil.which("clang-format-14")
     if not formatter:
         # Other versions lay out differently: a check with them would mislead.
