@@ -67,6 +67,8 @@ struct PayloadCounts {
   std::int64_t reduce_scatter = 0;
   std::int64_t all_reduce = 0;
   std::int64_t all_to_all = 0;
+  // Of all_to_all, what exchanges of unequal blocks left on this rank: routing decides how much.
+  std::int64_t all_to_all_kept = 0;
   std::int64_t sends = 0;
 };
 

@@ -67,7 +67,7 @@ class PairwiseGroup final : public CommunicationGroup {
 
   void all_to_all(const void* send, void* receive, std::int64_t count, WireType type) override {
     const std::vector<std::int64_t> counts(static_cast<std::size_t>(size_), count);
-    all_to_all_variable(send, counts, receive, counts, type);
+    exchange_blocks(send, counts, receive, counts, type, Traffic::kAllToAll);
   }
 
   void all_to_all_variable(const void* send,
@@ -75,34 +75,10 @@ class PairwiseGroup final : public CommunicationGroup {
                            void* receive,
                            std::span<const std::int64_t> receive_counts,
                            WireType type) override {
-    const std::int64_t width = wire_bytes(type);
-    std::int64_t send_offset = 0;
-    std::int64_t receive_offset = 0;
-    const void* own_send = nullptr;
-    void* own_receive = nullptr;
-    for (int j = 0; j < size_; ++j) {
-      const std::int64_t out = send_counts[static_cast<std::size_t>(j)] * width;
-      const std::int64_t in = receive_counts[static_cast<std::size_t>(j)] * width;
-      if (j == index_) {
-        own_send = at(send, send_offset);
-        own_receive = at(receive, receive_offset);
-      } else {
-        start_receive(0, at(receive, receive_offset), in, j, Traffic::kAllToAll);
-        start_send(0, at(send, send_offset), out, j, Traffic::kAllToAll);
-      }
-      send_offset += out;
-      receive_offset += in;
-    }
+    exchange_blocks(send, send_counts, receive, receive_counts, type, Traffic::kVariableAllToAll);
     if (size_ > 1) {
-      payload_.all_to_all += send_offset;
+      payload_.all_to_all_kept += send_counts[static_cast<std::size_t>(index_)] * wire_bytes(type);
     }
-    const std::int64_t own = send_counts[static_cast<std::size_t>(index_)] * width;
-    SHARDWISE_CHECK(receive_counts[static_cast<std::size_t>(index_)] * width == own,
-                    "a member's counts for itself differ");
-    if (own > 0) {
-      std::memcpy(own_receive, own_send, static_cast<std::size_t>(own));
-    }
-    channel_->finish(0, "all-to-all");
   }
 
   void control_sum(std::span<double> values) override {
@@ -156,6 +132,42 @@ class PairwiseGroup final : public CommunicationGroup {
       channel_->receive(
           batch, at(data, begin), std::min(kLongestMessage, bytes - begin), member, tag);
     }
+  }
+
+  void exchange_blocks(const void* send,
+                       std::span<const std::int64_t> send_counts,
+                       void* receive,
+                       std::span<const std::int64_t> receive_counts,
+                       WireType type,
+                       Traffic tag) {
+    const std::int64_t width = wire_bytes(type);
+    std::int64_t send_offset = 0;
+    std::int64_t receive_offset = 0;
+    const void* own_send = nullptr;
+    void* own_receive = nullptr;
+    for (int j = 0; j < size_; ++j) {
+      const std::int64_t out = send_counts[static_cast<std::size_t>(j)] * width;
+      const std::int64_t in = receive_counts[static_cast<std::size_t>(j)] * width;
+      if (j == index_) {
+        own_send = at(send, send_offset);
+        own_receive = at(receive, receive_offset);
+      } else {
+        start_receive(0, at(receive, receive_offset), in, j, tag);
+        start_send(0, at(send, send_offset), out, j, tag);
+      }
+      send_offset += out;
+      receive_offset += in;
+    }
+    if (size_ > 1) {
+      payload_.all_to_all += send_offset;
+    }
+    const std::int64_t own = send_counts[static_cast<std::size_t>(index_)] * width;
+    SHARDWISE_CHECK(receive_counts[static_cast<std::size_t>(index_)] * width == own,
+                    "a member's counts for itself differ");
+    if (own > 0) {
+      std::memcpy(own_receive, own_send, static_cast<std::size_t>(own));
+    }
+    channel_->finish(0, "all-to-all");
   }
 
   // The next partners in turn, so that members do not all write to the same one first.

@@ -15,8 +15,8 @@
 namespace shardwise {
 
 // What a message belongs to, and its tag on the wire (an observer from outside counts by it).
-// kVariableAllToAll: a member's block for itself is a message like the others, so that the bytes on
-// the wire are the payload; of the other kinds a member keeps its own block, one in n.
+// A member keeps its own block: one in n, but of kVariableAllToAll as many bytes as
+// PayloadCounts::all_to_all_kept says.
 enum class Traffic {
   kControl = 1,
   kAllGather,

@@ -13,9 +13,12 @@ struct PayloadCounter {
   std::atomic<std::int64_t> reduce_scatter{0};
   std::atomic<std::int64_t> all_reduce{0};
   std::atomic<std::int64_t> all_to_all{0};
+  std::atomic<std::int64_t> all_to_all_kept{0};
   std::atomic<std::int64_t> sends{0};
 
-  PayloadCounts read() const { return {all_gather, reduce_scatter, all_reduce, all_to_all, sends}; }
+  PayloadCounts read() const {
+    return {all_gather, reduce_scatter, all_reduce, all_to_all, all_to_all_kept, sends};
+  }
 };
 
 }  // namespace shardwise

@@ -234,6 +234,7 @@ class Trainer {
         {"reduce_scatter", collect(payload.reduce_scatter)},
         {"all_reduce", collect(payload.all_reduce)},
         {"all_to_all", collect(payload.all_to_all)},
+        {"all_to_all_kept", collect(payload.all_to_all_kept)},
         {"sends", collect(payload.sends)}};
     for (std::size_t rank = 0; rank < static_cast<std::size_t>(communicator_.size()); ++rank) {
       nlohmann::ordered_json of_rank;

@@ -1,12 +1,11 @@
 // Counts from outside what a rank sends, through MPI's profiling interface: preloaded into the real
-// binary, it sees every MPI_Isend and shares no code with the runtime that it watches.
+// binary or linked into a test, it sees every MPI_Isend and shares no code with the runtime that it
+// watches.
 //
 // Knows only what mpi_communicator.h promises to observers: collectives run on communicators named
-// "shardwise group" with the kind as tag (1 control, 2 all-gather, 3 reduce-scatter, 4 all-reduce,
-// 5 all-to-all, 6 all-to-all of unequal blocks), messages on "shardwise messages". A member of a
-// group of n sends (n - 1) / n of its payload over the wire; of kind 6 all of it. At MPI_Finalize
-// each rank writes one JSON object to the file named by SHARDWISE_PAYLOAD_LOG, with ".<rank>"
-// appended.
+// "shardwise group" with the kind as tag (ObservedKind), messages on "shardwise messages". At
+// MPI_Finalize each rank writes one JSON object to the file named by SHARDWISE_PAYLOAD_LOG, with
+// ".<rank>" appended.
 #include <mpi.h>
 
 #include <array>
@@ -19,14 +18,18 @@
 #include <string>
 #include <utility>
 
+#include "payload_counts.h"
+
+namespace shardwise::testing {
 namespace {
 
-constexpr int kMessages = 0;
-constexpr int kAllToAll = 5;
-constexpr int kVariable = 6;  // an all-to-all whose own block is a message too
-constexpr int kTags = 6;
-constexpr std::array<const char*, kTags> kNames = {
-    "sends", "control", "all_gather", "reduce_scatter", "all_reduce", "all_to_all"};
+constexpr std::array<const char*, kObservedKinds> kNames = {"sends",
+                                                            "control",
+                                                            "all_gather",
+                                                            "reduce_scatter",
+                                                            "all_reduce",
+                                                            "all_to_all",
+                                                            "all_to_all_sent"};
 
 std::mutex mutex;
 std::map<std::pair<int, int>, std::int64_t> wire_bytes;  // (kind, group size) -> bytes sent
@@ -45,7 +48,7 @@ void count(int items, MPI_Datatype type, int tag, MPI_Comm comm) {
     return;
   }
   const std::lock_guard lock(mutex);
-  wire_bytes[{is_group ? tag : kMessages, size}] += static_cast<std::int64_t>(items) * item_bytes;
+  wire_bytes[{is_group ? tag : kSends, size}] += static_cast<std::int64_t>(items) * item_bytes;
 }
 
 void write_log() {
@@ -55,16 +58,7 @@ void write_log() {
   }
   int rank = 0;
   PMPI_Comm_rank(MPI_COMM_WORLD, &rank);
-  std::array<std::int64_t, kTags> payload{};
-  for (const auto& [key, bytes] : wire_bytes) {
-    const auto& [kind, size] = key;
-    if (kind == kVariable) {
-      payload[kAllToAll] += bytes;
-    } else if (kind >= 0 && kind < kTags) {
-      payload[static_cast<std::size_t>(kind)] +=
-          kind == kMessages || size < 2 ? bytes : bytes * size / (size - 1);
-    }
-  }
+  const auto payload = observed_payload();
   std::FILE* file = std::fopen((std::string(path) + "." + std::to_string(rank)).c_str(), "w");
   if (file == nullptr) {
     return;
@@ -83,6 +77,22 @@ void write_log() {
 
 }  // namespace
 
+std::array<std::int64_t, kObservedKinds> observed_payload() {
+  const std::lock_guard lock(mutex);
+  std::array<std::int64_t, kObservedKinds> payload{};
+  for (const auto& [key, bytes] : wire_bytes) {
+    const auto& [kind, size] = key;
+    if (kind >= 0 && kind < kObservedKinds) {
+      const bool keeps_one_block = kind >= kAllGather && kind <= kAllToAll && size > 1;
+      payload[static_cast<std::size_t>(kind)] +=
+          keeps_one_block ? bytes * size / (size - 1) : bytes;
+    }
+  }
+  return payload;
+}
+
+}  // namespace shardwise::testing
+
 extern "C" int MPI_Isend(const void* data,
                          int items,
                          MPI_Datatype type,
@@ -90,11 +100,11 @@ extern "C" int MPI_Isend(const void* data,
                          int tag,
                          MPI_Comm comm,
                          MPI_Request* request) {
-  count(items, type, tag, comm);
+  shardwise::testing::count(items, type, tag, comm);
   return PMPI_Isend(data, items, type, to, tag, comm, request);
 }
 
 extern "C" int MPI_Finalize() {
-  write_log();
+  shardwise::testing::write_log();
   return PMPI_Finalize();
 }

@@ -21,8 +21,7 @@ using ::testing::HasSubstr;
 // Two layers on two stages: few operations, all kinds of them, on both ranks.
 TestModel small_model() {
   TestModel model = tiny_gpt2_model();
-  const std::string key = "\"n_layer\": ";
-  model.config_json[model.config_json.find(key) + key.size()] = '2';
+  model.set_layers(2);
   return model;
 }
 

@@ -78,7 +78,9 @@ void place_share(const ParameterState& state, const at::Tensor& share, WholeTens
   }
 }
 
-TestModel model_of(const std::string& name, const std::string& json) { return {name, json}; }
+TestModel model_of(const std::string& name, const std::string& json, std::int64_t sequence = 16) {
+  return {name, json, sequence};
+}
 
 }  // namespace
 
@@ -134,6 +136,15 @@ ModelConfig TestModel::config() const {
   return parse_model_config(parse_json(config_json, name + ".json"));
 }
 
+void TestModel::set_layers(int layers) {
+  for (const std::string key : {"\"n_layer\": ", "\"num_hidden_layers\": "}) {
+    if (const auto found = config_json.find(key); found != std::string::npos) {
+      const auto begin = found + key.size();
+      config_json.replace(begin, config_json.find(',', begin) - begin, std::to_string(layers));
+    }
+  }
+}
+
 TestModel tiny_gpt2_model() {
   return model_of("gpt2", R"({
     "model_type": "gpt2", "vocab_size": 61, "n_positions": 16, "n_embd": 32, "n_layer": 4,
@@ -159,21 +170,23 @@ TestModel tiny_qwen3_model() {
 }
 
 TestModel tiny_mixtral_model() {
-  return model_of("mixtral", R"({
+  return model_of("mixtral",
+                  R"({
     "model_type": "mixtral", "vocab_size": 61, "hidden_size": 32, "intermediate_size": 48,
     "num_hidden_layers": 4, "num_attention_heads": 4, "num_key_value_heads": 2,
     "max_position_embeddings": 64, "rms_norm_eps": 1e-5, "hidden_act": "silu",
     "num_local_experts": 4, "num_experts_per_tok": 2, "tie_word_embeddings": false,
-    "rope_theta": 10000.0, "initializer_range": 0.1, "sliding_window": null})");
+    "rope_theta": 10000.0, "initializer_range": 0.1, "sliding_window": null})",
+                  64);
 }
 
 TestPlan plan_of(const TestModel& model, const std::string& layout, Precision precision) {
   const UniformLayout uniform = parse_uniform_layout(layout, "test");
   const ModelConfig config = model.config();
   TestPlan made;
-  made.graph = build_graph(config, uniform.microbatch(), kTestSequence);
+  made.graph = build_graph(config, uniform.microbatch(), model.sequence);
   made.plan = make_uniform_plan(
-      made.graph, uniform, kTestBatch, kTestSequence, precision, uniform.world(), "test");
+      made.graph, uniform, kTestBatch, model.sequence, precision, uniform.world(), "test");
   return made;
 }
 
