@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import random
 import signal
 import subprocess
 import time
@@ -140,6 +141,61 @@ class Failures(ShardwiseCase):
 
     def test_stopped_rank_ends_the_others(self):
         self.check_lost_rank(signal.SIGSTOP)
+
+
+@unittest.skipUnless(HAS_RUNTIME, "this build has no runtime")
+class Checkpoints(ShardwiseCase):
+    """Whatever happens while one is written, --resume finds one that is complete."""
+
+    KILLS = int(os.environ.get("SHARDWISE_KILLS", "5"))  # random moments that are tried
+
+    def arguments(self, plan, run, steps):
+        return ["train", plan, "--data", self.text, "--steps", steps, "--checkpoint", run,
+                "--checkpoint-every", 1, "--resume"]
+
+    def latest_step(self, run):
+        return int((run / "latest").read_text().strip().removeprefix("step-"))
+
+    def test_killed_at_random_moments(self):
+        seed = int(os.environ.get("SHARDWISE_SEED", "11"))
+        draw = random.Random(seed)
+        plan, run = self.make_plan("dp=2 zero=1 micro=2"), self.folder / "run"
+        self.succeed(*self.arguments(plan, run, 1))
+        for kill in range(self.KILLS):
+            with self.subTest(seed=seed, kill=kill):
+                before = self.latest_step(run)
+                process = subprocess.Popen(
+                    [BINARY, *map(str, self.arguments(plan, run, 1000000))],
+                    stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+                )
+                self.addCleanup(process.kill)
+                deadline = time.monotonic() + 60
+                while self.latest_step(run) == before:
+                    self.assertLess(time.monotonic(), deadline, "the run does not begin")
+                    time.sleep(0.005)
+                time.sleep(draw.uniform(0, 0.2))
+                for pid in [*children_of(process.pid), process.pid]:
+                    os.kill(pid, signal.SIGKILL)
+                process.wait()
+                left = self.latest_step(run)
+                self.assertGreater(left, before)
+                self.succeed(*self.arguments(plan, run, left + 1))
+                self.assertEqual(self.latest_step(run), left + 1)
+
+    def test_full_disk_leaves_the_older_one(self):
+        plan, run = self.make_plan("dp=1"), self.folder / "run"
+        self.succeed(*self.arguments(plan, run, 2))
+        said = self.refuse(4, *self.arguments(plan, run, 3),
+                           environment={"SHARDWISE_FAULT_AT": "4:full"})
+        self.assertIn("No space left on device", said)
+        self.assertEqual(self.latest_step(run), 2)
+        self.succeed(*self.arguments(plan, run, 3))
+        self.assertEqual(self.latest_step(run), 3)
+
+    def test_folder_that_is_a_file(self):
+        run = self.write("run", "a file, not a folder")
+        said = self.refuse(2, *self.arguments(self.make_plan("dp=1"), run, 1))
+        self.assertIn(str(run), said)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,8 @@
 Each family: a tiny model with random weights is saved by transformers and trained here for five AdamW
 steps; losses, gradient norms and the weights after it must agree with PyTorch's AdamW on the same batch
 (the data is as long as one batch, so that every step sees all of it in any order). The checkpoint written
-here must load with from_pretrained and give the same loss.
+here must load with from_pretrained and give the same loss. The first step's gradients are compared tensor
+by tensor, read from what one step changes when AdamW's epsilon is so large that it is plain descent.
 """
 
 import json
@@ -41,6 +42,11 @@ CONFIGS = {
         **COMMON, num_local_experts=4, num_experts_per_tok=2, router_jitter_noise=0.0
     ),
 }
+
+
+# w - RATE / (|g| + epsilon) g: a step of 1000 gradients, exact to float32 for |g| << epsilon.
+DESCENT_SCALE = 1000.0
+DESCENT = ("--epsilon", 1e9, "--learning-rate", 1e9 * DESCENT_SCALE, "--weight-decay", 0, "--clip", 0)
 
 
 def decays(name, parameter):
@@ -130,14 +136,38 @@ class Transformers(ShardwiseCase):
         after = self.loss_of(model, windows).item()
         self.assertAlmostEqual(again, after, delta=1e-4 * after)
 
+    def check_gradients(self, family, layout, ranks):
+        model, folder = self.make_model(family)
+        data, windows = self.make_data()
+        plan = self.make_plan(layout, batch=BATCH, sequence=SEQUENCE, ranks=ranks, model=folder)
+        run = self.folder / "run"
+        self.succeed("train", plan, "--data", data, "--init", folder, "--steps", 1, "--checkpoint", run, *DESCENT)
+        stepped = transformers.AutoModelForCausalLM.from_pretrained(run / "step-1")
+        self.loss_of(model, windows).backward()
+        for (name, after), (_, before) in zip(
+            stepped.named_parameters(), model.named_parameters(), strict=True
+        ):
+            with torch.no_grad():
+                found = (before.double() - after.double()) / DESCENT_SCALE
+            expected = before.grad.double()
+            error = (found - expected).norm().item()
+            # What remains of the weight itself, rounded to float32 after a step of 1000 gradients.
+            rounding = 6e-8 * before.double().norm().item() / DESCENT_SCALE
+            bound = 1e-8 if expected.norm().item() < 1e-7 else 1e-5 * expected.norm().item()
+            self.assertLess(error, bound + rounding, f"{name}, norm {expected.norm().item():.3g}")
+
 
 def add_cases():
     for family in CONFIGS:
         for name, layout, ranks in (("one_rank", f"dp=1 micro={BATCH}", 1), ("tensor", f"tp=2 micro={BATCH}", 2)):
-            def case(self, family=family, layout=layout, ranks=ranks):
+            def training(self, family=family, layout=layout, ranks=ranks):
                 self.check_family(family, layout, ranks)
 
-            setattr(Transformers, f"test_{family}_{name}", case)
+            def gradients(self, family=family, layout=layout, ranks=ranks):
+                self.check_gradients(family, layout, ranks)
+
+            setattr(Transformers, f"test_{family}_{name}", training)
+            setattr(Transformers, f"test_gradients_of_{family}_{name}", gradients)
 
 
 add_cases()
