@@ -2,6 +2,8 @@
 #include <fmt/format.h>
 
 #include <array>
+#include <atomic>
+#include <csignal>
 #include <memory>
 
 #include "cli/command.h"
@@ -105,9 +107,20 @@ int report_no_plan(const PlanFlags& flags, const Problem& problem, const PlanRes
   return result.stop_reason == StopReason::kInfeasible ? kExitInfeasible : kExitLimit;
 }
 
+// Set by the first Ctrl-C: the search then ends with what it has. The second one kills as usual.
+std::atomic<bool> interrupted{false};
+static_assert(std::atomic<bool>::is_always_lock_free, "a signal handler sets it");
+
+void on_interrupt(int signal) {
+  interrupted = true;
+  std::signal(signal, SIG_DFL);
+}
+
 int plan_command(const PlanFlags& flags) {
   const Problem problem = load_problem(flags.problem);
-  const PlanRequest request = make_request(flags, problem);
+  PlanRequest request = make_request(flags, problem);
+  request.stop = &interrupted;
+  std::signal(SIGINT, on_interrupt);
   const Cluster& cluster = problem.cluster.cluster;
   const CostTable& costs = *problem.cluster.costs;
   const PlanResult result = flags.method == "megatron" ? find_megatron_plan(request, cluster, costs)

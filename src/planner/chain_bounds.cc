@@ -39,6 +39,7 @@ const BlockBound& ChainBounds::block(int i) {
   if (known != blocks_.end()) {
     return known->second;
   }
+  model_.deadline().check();
   const std::vector<Mode> modes = model_.modes(layer, tie_, weights_.memory == 0);
   return blocks_.emplace(number, bound_block(model_.block_costs(shape_, number), modes, weights_))
       .first->second;
@@ -65,6 +66,7 @@ const Matrix& ChainBounds::run(int begin, int end) {
   if (known != runs_.end()) {
     return known->second;
   }
+  model_.deadline().check();
   const Matrix& first = block(begin).minimum;
   const double times = chain_.times(begin);
   Matrix result(first.rows, first.columns, kForbidden);

@@ -20,6 +20,7 @@ namespace shardwise {
 
 namespace {
 
+using planning::Deadline;
 using planning::LayerChain;
 using planning::MicrobatchModel;
 using planning::PipelineSearch;
@@ -46,16 +47,27 @@ class PlanSearch {
  public:
   PlanSearch(const PlanRequest& request, const Cluster& cluster, const CostTable& costs)
       : request_(request), cluster_(cluster), costs_(costs), places_(cluster) {
-    const auto limit = std::chrono::duration<double>(std::min(request.time_limit.count, 1e9));
-    incumbent_.deadline = std::chrono::steady_clock::now() +
-                          std::chrono::duration_cast<std::chrono::steady_clock::duration>(limit);
+    incumbent_.deadline = Deadline::after(request.time_limit.count, request.stop);
     incumbent_.gap = request.gap;
   }
 
   PlanResult search() {
-    for (const int count : planning::microbatch_counts(request_)) {
+    const std::vector<int> counts = planning::microbatch_counts(request_);
+    try {
+      search_all(counts);
+    } catch (const planning::SearchStopped&) {
+      // What was found and proved before stands.
+    }
+    return result(static_cast<int>(counts.size()));
+  }
+
+ private:
+  void search_all(const std::vector<int>& counts) {
+    for (const int count : counts) {
+      incumbent_.deadline.check();
       add_count(count);
     }
+    knows_all_ = true;
     // One stage first: quickly done, and its best plan spares looking closely at most of the rest.
     for (Combination& combination : combinations_) {
       if (combination.stages == 1) {
@@ -70,14 +82,12 @@ class PlanSearch {
       }
     }
     close_below(std::numeric_limits<int>::max());
-    return result();
   }
 
- private:
   // Looks at combinations of at most so many stages, least bound first, until none can win.
   void close_below(int most_stages) {
     while (Combination* next = least(most_stages)) {
-      if (next->search->bound() >= incumbent_.cutoff() || incumbent_.is_late()) {
+      if (next->search->bound() >= incumbent_.cutoff()) {
         break;
       }
       if (!next->is_sharp) {
@@ -98,8 +108,8 @@ class PlanSearch {
 
   void add_count(int count) {
     counts_.emplace_back();
-    counts_.back().model =
-        std::make_unique<MicrobatchModel>(request_, cluster_, costs_, places_, count);
+    counts_.back().model = std::make_unique<MicrobatchModel>(
+        request_, cluster_, costs_, places_, incumbent_.deadline, count);
     const MicrobatchModel& model = *counts_.back().model;
     const int most_stages = std::min(model.num_layers(), cluster_.num_devices());
     for (int stages = 1; stages <= most_stages; ++stages) {
@@ -203,11 +213,14 @@ class PlanSearch {
     return best;
   }
 
-  PlanResult result() {
+  PlanResult result(int num_counts) {
     PlanResult result;
     double bound = planning::kForbidden;
     for (const Combination& combination : combinations_) {
       bound = std::min(bound, combination.search->bound());
+    }
+    if (!knows_all_) {
+      bound = 0;
     }
     result.plan = incumbent_.plan;
     result.step_time = Picoseconds(incumbent_.plan ? incumbent_.step_time : 0);
@@ -221,7 +234,7 @@ class PlanSearch {
       bound = bound == planning::kForbidden ? 0 : bound;
     }
     result.lower_bound = Picoseconds(static_cast<std::int64_t>(bound));
-    result.space = planning::describe_space(request_, cluster_, static_cast<int>(counts_.size()));
+    result.space = planning::describe_space(request_, cluster_, num_counts);
     return result;
   }
 
@@ -232,19 +245,21 @@ class PlanSearch {
   planning::Incumbent incumbent_;
   std::vector<Count> counts_;
   std::vector<Combination> combinations_;
-  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+  bool knows_all_ = false;  // combinations_ covers the space
 };
 
 }  // namespace
 
 PlanResult find_plan(const PlanRequest& request, const Cluster& cluster, const CostTable& costs) {
   const auto begin = std::chrono::steady_clock::now();
+  const planning::Deadline deadline =
+      planning::Deadline::after(request.time_limit.count, request.stop);
   PlanResult result = PlanSearch(request, cluster, costs).search();
   if (result.stop_reason == StopReason::kInfeasible && request.runner_ups == RunnerUps::kFind) {
     result.infeasibility = planning::explain_infeasible(request, cluster, costs);
   }
   if (result.plan && request.runner_ups == RunnerUps::kFind) {
-    result.runner_ups = planning::find_runner_ups(request, cluster, costs);
+    result.runner_ups = planning::find_runner_ups(request, cluster, costs, deadline);
   }
   result.search_time =
       Seconds(std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());

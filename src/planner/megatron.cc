@@ -6,6 +6,7 @@
 
 #include "core/errors.h"
 #include "cost/evaluator.h"
+#include "planner/deadline.h"
 #include "planner/microbatches.h"
 #include "planner/planner.h"
 
@@ -31,9 +32,31 @@ bool allows(const std::vector<Value>& allowed, Value value) {
 class MegatronSearch {
  public:
   MegatronSearch(const PlanRequest& request, const Cluster& cluster, const CostTable& costs)
-      : request_(request), cluster_(cluster), costs_(costs) {}
+      : request_(request),
+        cluster_(cluster),
+        costs_(costs),
+        deadline_(planning::Deadline::after(request.time_limit.count, request.stop)) {}
 
   PlanResult search() {
+    bool is_whole = true;
+    try {
+      search_all();
+    } catch (const planning::SearchStopped&) {
+      is_whole = false;
+    }
+    if (result_.plan) {
+      result_.stop_reason = is_whole ? StopReason::kOptimal : StopReason::kFeasible;
+    } else {
+      result_.stop_reason = is_whole ? StopReason::kInfeasible : StopReason::kLimitReached;
+    }
+    result_.lower_bound = is_whole ? result_.step_time : Picoseconds(0);
+    result_.space = "uniform grids of " + std::to_string(cluster_.num_devices()) + " devices, " +
+                    std::to_string(tried_) + " evaluated";
+    return std::move(result_);
+  }
+
+ private:
+  void search_all() {
     const int world = cluster_.num_devices();
     for (const int count : planning::microbatch_counts(request_)) {
       open(request_.batch / count);
@@ -50,14 +73,8 @@ class MegatronSearch {
         }
       }
     }
-    result_.stop_reason = result_.plan ? StopReason::kOptimal : StopReason::kInfeasible;
-    result_.lower_bound = result_.step_time;
-    result_.space = "uniform grids of " + std::to_string(world) + " devices, " +
-                    std::to_string(tried_) + " evaluated";
-    return std::move(result_);
   }
 
- private:
   void open(std::int64_t microbatch) {
     evaluator_.reset();
     graph_ = std::make_unique<Graph>(request_.graph(microbatch));
@@ -130,6 +147,9 @@ class MegatronSearch {
       return;
     }
     ++tried_;
+    if (deadline_.has_passed()) {
+      throw planning::SearchStopped{};
+    }
     const Evaluation evaluation = evaluator_->evaluate(plan);
     if (evaluation.fits() && (!result_.plan || evaluation.step_time < result_.step_time)) {
       result_.plan = std::move(plan);
@@ -156,6 +176,7 @@ class MegatronSearch {
   std::unique_ptr<Evaluator> evaluator_;
   PlanResult result_;
   int tried_ = 0;
+  const planning::Deadline deadline_;
 };
 
 }  // namespace

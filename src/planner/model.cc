@@ -56,11 +56,13 @@ MicrobatchModel::MicrobatchModel(const PlanRequest& request,
                                  const Cluster& cluster,
                                  const CostTable& costs,
                                  const StagePlaces& places,
+                                 const Deadline& deadline,
                                  int num_microbatches)
     : request_(request),
       cluster_(cluster),
       costs_(costs),
       places_(places),
+      deadline_(deadline),
       num_microbatches_(num_microbatches),
       graph_(request.graph(request.batch / num_microbatches)) {
   SHARDWISE_CHECK(
@@ -112,6 +114,7 @@ TiedPlace MicrobatchModel::tied_place(int layer) const {
 const BlockCosts& MicrobatchModel::block_costs(int shape_number, int block) {
   std::unique_ptr<BlockCosts>& known = block_costs_[{shape_number, block}];
   if (known == nullptr) {
+    deadline_.check();
     const int last = num_layers() - 1;
     const TiedPlace tied = tied_place(block == block_of(0)      ? 0
                                       : block == block_of(last) ? last

@@ -9,6 +9,7 @@
 
 #include "graph/redistribution.h"
 #include "planner/block_costs.h"
+#include "planner/deadline.h"
 #include "planner/option_search.h"
 
 namespace shardwise::planning {
@@ -55,11 +56,13 @@ class MicrobatchModel {
                   const Cluster& cluster,
                   const CostTable& costs,
                   const StagePlaces& places,
+                  const Deadline& deadline,
                   int num_microbatches);
 
   const PlanRequest& request() const { return request_; }
   const Cluster& cluster() const { return cluster_; }
   const CostTable& costs() const { return costs_; }
+  const Deadline& deadline() const { return deadline_; }
   const Graph& graph() const { return graph_; }
   int num_microbatches() const { return num_microbatches_; }
   int num_layers() const { return static_cast<int>(graph_.layers.size()); }
@@ -116,6 +119,7 @@ class MicrobatchModel {
   const Cluster& cluster_;
   const CostTable& costs_;
   const StagePlaces& places_;
+  const Deadline& deadline_;
   const int num_microbatches_;
   const Graph graph_;
   std::vector<std::unique_ptr<StageShape>> shapes_;

@@ -112,6 +112,12 @@ bool is_beaten(const Label& b, const Label& a, const Criteria& criteria) {
          (a.saves_output || !b.saves_output);
 }
 
+void check(const Criteria& criteria) {
+  if (criteria.deadline != nullptr) {
+    criteria.deadline->check();
+  }
+}
+
 // Adds the label unless another beats it; drops those it beats.
 void insert(std::vector<Label>& front, const Label& label, const Criteria& criteria) {
   if (!criteria.keeps_all) {
@@ -227,6 +233,7 @@ class PieceGraph {
       for (const Arc& arc : layers_[at(l)].arcs) {
         const double rest = is_last ? -limits[at(arc.to)] : to_go[at(l + 1)][at(arc.to)];
         for (const Label& label : fronts[at(arc.from)]) {
+          check(criteria);
           if (label.value + arc.value + rest > 0 || count > criteria.most_labels) {
             continue;
           }
@@ -605,6 +612,7 @@ class ModeSearch {
           for (int beginning = 0; beginning < static_cast<int>(heads.size()); ++beginning) {
             const double allowed = allowance(p, beginning, output);
             for (const Label& head : heads[at(beginning)]) {
+              check(criteria_);
               for (const Label& tail : tails[at(end)]) {
                 if (head.value + tail.value <= allowed && count <= criteria_.most_labels) {
                   insert(longer[at(beginning)], join(tail, head), criteria_);
@@ -675,6 +683,7 @@ class ModeSearch {
     for (std::size_t p = 0; p < pieces_.size(); ++p) {
       graphs_[p].resize(num_ends(p));
       for (const int end : ends_of(p)) {
+        check(criteria_);
         graphs_[p][at(end)] =
             std::make_unique<PieceGraph>(costs_, mode_, weights_, domains_, pieces_[p], end);
       }
@@ -806,6 +815,7 @@ OptionSet find_options(const BlockCosts& costs,
     for (std::size_t i = 0; i < found.size(); ++i) {
       std::vector<std::pair<Label, int>>& front = fronts[i];
       for (Label& label : found[i]) {
+        check(criteria);
         // Between modes only the sum of peaks counts.
         Label folded = label;
         folded.peak = {0, transient_of(label.peak), 0, 0, 0};

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "planner/block_costs.h"
+#include "planner/deadline.h"
 #include "planner/elimination.h"
 
 namespace shardwise::planning {
@@ -97,8 +98,7 @@ struct Criteria {
   // Keep every option: dominance cannot see the exact transient memory.
   bool keeps_all = false;
   std::size_t most_labels = 2'000'000;  // give up beyond
-
-  auto operator<=>(const Criteria&) const = default;
+  const Deadline* deadline = nullptr;   // checked if not null
 };
 
 struct OptionSet {

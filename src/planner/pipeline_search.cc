@@ -91,7 +91,7 @@ class PipelineSearch::Impl {
     constexpr int kMostRounds = 400;
     for (int round = 0; round < kMostRounds; ++round) {
       raise_bound(step_weight_);
-      if (bound_ >= incumbent_.cutoff() || incumbent_.is_late()) {
+      if (bound_ >= incumbent_.cutoff()) {
         return;
       }
       bool rose = false;
@@ -117,7 +117,7 @@ class PipelineSearch::Impl {
       path.insert(arc.key);
     }
     search_exactly(&path);
-    if (bound_ < incumbent_.cutoff() && !incumbent_.is_late()) {
+    if (bound_ < incumbent_.cutoff()) {
       bound_ = std::max(bound_, std::min(search_exactly(nullptr), incumbent_.cutoff()));
     }
   }
@@ -212,6 +212,7 @@ class PipelineSearch::Impl {
       }
     } else {
       for_each_arc(from_end, position, [&](const StagePlace& place, const Position& next) {
+        incumbent_.deadline.check();
         const double stage = stage_bound(from_end, place, next.layer, position.layer);
         if (objective(add_stage({}, stage)) >= incumbent_.cutoff()) {
           return;
@@ -451,7 +452,7 @@ class PipelineSearch::Impl {
   // Searches stages on `only` (null: all) with exact fronts; improves the incumbent. Returns a
   // proved bound on the plans looked at that the incumbent does not beat.
   double search_exactly(const std::set<StageKey>* only) {
-    while (!incumbent_.is_late()) {
+    while (true) {
       collect_arcs(only);
       make_fronts();
       const Outcome outcome = walk();
@@ -469,7 +470,6 @@ class PipelineSearch::Impl {
         return outcome.objective;
       }
     }
-    return bound_;
   }
 
   // Stages that may be part of a plan below the cutoff, and the limits of their fronts.
@@ -498,6 +498,7 @@ class PipelineSearch::Impl {
                const BoundFront& later,
                const std::set<StageKey>* only,
                std::map<Position, BoundFront>& next) {
+    incumbent_.deadline.check();
     const BoundFront& earlier = to_go(j + 1, before);
     double most_room = -kForbidden;
     for (const BoundLabel& a : later) {
@@ -634,6 +635,7 @@ class PipelineSearch::Impl {
                                      input_of(port));
         }
         for (const int label : labels) {
+          incumbent_.deadline.check();
           const Label longer = extend(j, label, arc, point, transfer);
           if (completed(longer, shape_.stages - 1 - j, rest) < incumbent_.cutoff()) {
             insert(next[{arc.place, arc.shape, inner_input(arc, point)}], longer);

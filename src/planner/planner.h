@@ -9,6 +9,7 @@
 //   if (result.plan) { ... evaluate(*result.plan, ...).step_time == result.step_time ... }
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <optional>
@@ -51,7 +52,8 @@ struct PlanRequest {
   SpaceLimits limits;
   double gap = 0;  // stop when proved within this relative gap
   Seconds time_limit{1e9};
-  int threads = 0;  // 0: hardware; the result does not depend on it
+  const std::atomic<bool>* stop = nullptr;  // ends the search, as the time limit does, once true
+  int threads = 0;                          // 0: hardware; the result does not depend on it
   RunnerUps runner_ups = RunnerUps::kFind;
 };
 

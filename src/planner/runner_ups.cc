@@ -40,7 +40,8 @@ std::vector<Family> families() {
 
 std::vector<RunnerUp> find_runner_ups(const PlanRequest& request,
                                       const Cluster& cluster,
-                                      const CostTable& costs) {
+                                      const CostTable& costs,
+                                      const Deadline& deadline) {
   std::vector<RunnerUp> runner_ups;
   const auto add = [&](const std::string& name, PlanResult result) {
     if (result.plan) {
@@ -52,11 +53,16 @@ std::vector<RunnerUp> find_runner_ups(const PlanRequest& request,
     narrowed.runner_ups = RunnerUps::kSkip;
     // A table for people: within a thousandth is close enough, and quickly found.
     narrowed.gap = std::max(request.gap, 1e-3);
-    narrowed.time_limit = Seconds(std::min(request.time_limit.count, 1.0));
+    narrowed.time_limit = Seconds(std::min(deadline.seconds_left(), 1.0));
+    if (deadline.has_passed()) {
+      break;
+    }
     family.narrow(narrowed);
     add(family.name, find_plan(narrowed, cluster, costs));
   }
-  add("uniform grid", find_megatron_plan(request, cluster, costs));
+  PlanRequest uniform = request;
+  uniform.time_limit = Seconds(deadline.seconds_left());
+  add("uniform grid", find_megatron_plan(uniform, cluster, costs));
   std::stable_sort(runner_ups.begin(), runner_ups.end(), [](const RunnerUp& a, const RunnerUp& b) {
     return a.step_time < b.step_time;
   });

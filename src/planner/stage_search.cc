@@ -348,6 +348,7 @@ class StageSearch::FrontBuilder {
       criteria.in_flight = key_.in_flight;
       criteria.splits_memory = key_.stages > 0;
       criteria.keeps_all = request_.level == FrontLevel::kExact;
+      criteria.deadline = &model_.deadline();
       criteria.most_labels = criteria.keeps_all ? 200'000 : 4'000'000;
       const BlockCosts& block_costs = model_.block_costs(key_.shape, block);
       const std::vector<Mode> modes = model_.modes(layer_of[block], search_.tie_, !uses_memory_);
@@ -369,6 +370,7 @@ class StageSearch::FrontBuilder {
   // With exact transients the usual dominance holds again.
   void make_exact(const BlockCosts& block_costs, std::vector<Option>& options) const {
     for (Option& option : options) {
+      model_.deadline().check();
       option.transient = exact_transient(block_costs, option);
       option.is_transient_exact = true;
     }
@@ -384,6 +386,7 @@ class StageSearch::FrontBuilder {
              (a.saves_output || !b.saves_output);
     };
     for (const Option& option : options) {
+      model_.deadline().check();
       if (std::none_of(
               kept.begin(), kept.end(), [&](const Option& k) { return beats(k, option); })) {
         std::erase_if(kept, [&](const Option& k) { return beats(option, k); });
@@ -459,6 +462,7 @@ class StageSearch::FrontBuilder {
         const double rest = before[at(option->input)];
         const double least_memory = memory_before[at(option->input)];
         for (const int label : here[layout]) {
+          model_.deadline().check();
           const Label longer = extend(i, label, *option);
           const bool fits_memory =
               !uses_memory_ ||
@@ -540,6 +544,7 @@ class StageSearch::FrontBuilder {
   }
 
   void add_point(int label, int output) {
+    model_.deadline().check();
     const Label& last = labels_[at(label)];
     StagePoint point;
     point.input = last.layout;
