@@ -148,7 +148,7 @@ TEST(OpKey, HeadsAndSequencesOfAttentionAreOneBatch) {
   const TensorIndex q = build.linear("q", x, h, {n, r, d}, false, 0.02);
   const TensorIndex k = build.linear("k", x, h, {n, d}, false, 0.02);
   const TensorIndex v = build.linear("v", x, h, {n, d}, false, 0.02);
-  build.attention("attention", q, k, v, true, 0.5, 0);
+  build.attention("attention", q, k, v, {.scale = 0.5});
   const Block block = std::move(build).build();
   const Op& op = block.ops[3];
   const auto key_with = [&](const char* name) {

@@ -55,8 +55,26 @@ double matrix_efficiency(std::int64_t rows, std::int64_t sum, std::int64_t colum
 // Share of the data sheet's peak that the op's arithmetic reaches; `sizes` as in OpKey.
 double peak_share(const OpKey& key, Direction direction) {
   const std::vector<std::int64_t>& n = key.sizes;
-  if (key.kind == OpKind::kAttention) {
+  if (is_sequence_attention(key.kind) || key.kind == OpKind::kWindowAttention) {
     return kAttentionCeiling;
+  }
+  // Convolutions as implicit matrix products (Chetlur et al., "cuDNN", 2014, section 3): rows are
+  // places, sums run over input channels and the kernel.
+  if (key.kind == OpKind::kPatchEmbedding) {
+    return kMatrixCeiling * (direction == Direction::kBackwardWeight
+                                 ? matrix_efficiency(n[1], n[0], n[2])
+                                 : matrix_efficiency(n[0], n[1], n[2]));
+  }
+  if (key.kind == OpKind::kConv2d) {
+    const std::int64_t sums = n[1] * n[3];
+    switch (direction) {
+      case Direction::kForward:
+        return kMatrixCeiling * matrix_efficiency(n[0], sums, n[2]);
+      case Direction::kBackwardInput:
+        return kMatrixCeiling * matrix_efficiency(n[0], n[2] * n[3], n[1]);
+      default:
+        return kMatrixCeiling * matrix_efficiency(sums, n[0], n[2]);
+    }
   }
   if (key.kind == OpKind::kLinear) {
     switch (direction) {

@@ -84,10 +84,14 @@ OpKey op_key(const Op& op, std::span<const std::int64_t> local_sizes, Precision 
       break;
     }
     case OpKind::kAttention:
+    case OpKind::kRelativeAttention:
       key.variant = attributes.causal ? "causal" : "";
       if (attributes.sliding_window > 0) {
         key.variant +=
             fmt::format("{}window {}", attributes.causal ? " " : "", attributes.sliding_window);
+      }
+      if (attributes.softcap > 0) {
+        key.variant += key.variant.empty() ? "softcap" : " softcap";
       }
       key.sizes = {sizes.of("b") * sizes.of("n"),
                    sizes.of("r"),
@@ -120,6 +124,52 @@ OpKey op_key(const Op& op, std::span<const std::int64_t> local_sizes, Precision 
     case OpKind::kExperts:
       key.variant = attributes.function;
       key.sizes = {sizes.routed_pairs(), sizes.of("e"), sizes.of("f"), sizes.of("h")};
+      break;
+    case OpKind::kRowGate:
+      key.variant = attributes.function;
+      key.sizes = {sizes.of("b") * sizes.of("s"), sizes.of("h")};
+      break;
+    case OpKind::kLatentAttention:
+      key.variant = attributes.causal ? "causal" : "";
+      key.sizes = {sizes.of("b") * sizes.of("n"),
+                   sizes.of("s"),
+                   sizes.of("t"),
+                   sizes.of("d"),
+                   sizes.of("w")};
+      break;
+    case OpKind::kWindowAttention:
+      key.variant = fmt::format("window {}", attributes.window);
+      key.sizes = {sizes.of("b") * sizes.of("n") * sizes.of("s"), sizes.of("d")};
+      break;
+    case OpKind::kPatchEmbedding:
+      key.sizes = {sizes.of("b") * sizes.of("s"),
+                   sizes.of("c") * sizes.of("k") * sizes.of("l"),
+                   sizes.of("h")};
+      break;
+    case OpKind::kClassToken:
+    case OpKind::kPatchMerge:
+      key.sizes = {sizes.of("b") * sizes.of("s"), sizes.last(op.outputs[0])};
+      break;
+    case OpKind::kPool:
+      key.variant = attributes.function;
+      key.sizes = {sizes.of("b"), sizes.of("s"), sizes.of("h")};
+      break;
+    case OpKind::kGlobalPool:
+      key.sizes = {sizes.of("b"), sizes.of("c"), sizes.of("y") * sizes.of("x")};
+      break;
+    case OpKind::kConv2d:
+      key.variant = fmt::format("stride {}", attributes.stride);
+      key.sizes = {sizes.of("b") * sizes.of("y") * sizes.of("x"),
+                   sizes.of("c"),
+                   sizes.of("o"),
+                   sizes.of("k") * sizes.of("l")};
+      break;
+    case OpKind::kBatchNorm:
+      key.sizes = {sizes.of("b") * sizes.of("y") * sizes.of("x"), sizes.of("c")};
+      break;
+    case OpKind::kMaxPool:
+      key.variant = fmt::format("window {} stride {}", attributes.window, attributes.stride);
+      key.sizes = {sizes.of("b") * sizes.of("c"), sizes.of("y") * sizes.of("x")};
       break;
   }
   return key;

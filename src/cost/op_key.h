@@ -21,10 +21,16 @@ namespace shardwise {
 //   activation, gated    elements               add                 elements
 //   cross entropy        b*s, v                 router              b*s, h, e, k
 //   experts              routed pairs, e, f, h  (even routing; e = experts of this rank)
+//   row gate             b*s, h                 relative attention  as attention
+//   latent attention     b*n, s, t, d, w        window attention    b*n*s, d
+//   patch embedding      b*s, c*k*l, h          class token, patch merge  b*s, width
+//   pool                 b, s, h                global pool         b, c, y*x
+//   conv2d               b*y*x, c, o, k*l       batch norm          b*y*x, c
+//   max pool             b*c, y*x
 struct OpKey {
   OpKind kind = OpKind::kLinear;
   // Attributes that change the kernel: "bias", "causal", "causal window 4096", "gelu_tanh",
-  // "rotary 64"; else empty.
+  // "rotary 64", "stride 2"; else empty.
   std::string variant;
   std::vector<std::int64_t> sizes;
   Precision precision = Precision::kFloat32;

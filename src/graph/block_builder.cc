@@ -3,60 +3,15 @@
 #include <utility>
 
 #include "core/errors.h"
+#include "graph/op_axes.h"
 
 namespace shardwise {
 
-namespace {
-
-std::size_t at(int index) { return static_cast<std::size_t>(index); }
-
-LoopAxis whole(LoopAxis axis) {
-  axis.sharding = AxisSharding::kNever;
-  return axis;
-}
-
-// Collects loop axes by name and spells operands' dimensions with them.
-class OpAxes {
- public:
-  int index(const LoopAxis& axis) {
-    for (std::size_t a = 0; a < axes_.size(); ++a) {
-      if (axes_[a].name == axis.name) {
-        SHARDWISE_CHECK(axes_[a].size == axis.size, "axis " + axis.name + " has two sizes");
-        return static_cast<int>(a);
-      }
-    }
-    axes_.push_back(axis);
-    return static_cast<int>(axes_.size()) - 1;
-  }
-
-  std::vector<std::vector<int>> dims(const std::vector<LoopAxis>& axes) {
-    std::vector<std::vector<int>> result;
-    for (const LoopAxis& axis : axes) {
-      result.push_back({index(axis)});
-    }
-    return result;
-  }
-
-  std::vector<LoopAxis> take() { return std::move(axes_); }
-
- private:
-  std::vector<LoopAxis> axes_;
-};
-
-std::vector<LoopAxis> joined(std::vector<LoopAxis> first, const std::vector<LoopAxis>& second) {
-  first.insert(first.end(), second.begin(), second.end());
-  return first;
-}
-
-std::vector<std::int64_t> shape_of(const std::vector<LoopAxis>& axes) {
-  std::vector<std::int64_t> shape;
-  for (const LoopAxis& axis : axes) {
-    shape.push_back(axis.size);
-  }
-  return shape;
-}
-
-}  // namespace
+using builder::at;
+using builder::joined;
+using builder::OpAxes;
+using builder::shape_of;
+using builder::whole;
 
 BlockBuilder::BlockBuilder(std::string block_name, std::int64_t microbatch, std::int64_t sequence)
     : microbatch_(microbatch), sequence_(sequence) {
@@ -106,18 +61,26 @@ LoopAxis BlockBuilder::batch_axis() const { return {"b", microbatch_, AxisShardi
 LoopAxis BlockBuilder::sequence_axis() const { return {"s", sequence_, AxisSharding::kEven}; }
 
 TensorIndex BlockBuilder::boundary_input(std::int64_t width) {
-  const TensorIndex index =
-      add_activation("input", {batch_axis(), sequence_axis(), {"h", width, AxisSharding::kEven}});
+  return boundary_input("input", {sequence_axis(), {"h", width, AxisSharding::kEven}});
+}
+
+TensorIndex BlockBuilder::boundary_input(const std::string& name, const Axes& axes) {
+  const TensorIndex index = add_activation(name, joined({batch_axis()}, axes));
   block_.inputs.push_back(index);
   return index;
 }
 
-TensorIndex BlockBuilder::tokens() {
-  return add_integers("tokens", TensorKind::kTokens, {batch_axis(), sequence_axis()});
+TensorIndex BlockBuilder::tokens(const std::string& name) {
+  return add_integers(name, TensorKind::kTokens, {batch_axis(), sequence_axis()});
 }
 
 TensorIndex BlockBuilder::targets() {
   return add_integers("targets", TensorKind::kTargets, {batch_axis(), sequence_axis()});
+}
+
+TensorIndex BlockBuilder::labels() {
+  return add_integers(
+      "labels", TensorKind::kTargets, {batch_axis(), {"s", 1, AxisSharding::kNever}});
 }
 
 void BlockBuilder::boundary_output(TensorIndex tensor) { block_.outputs.push_back(tensor); }
@@ -182,7 +145,7 @@ TensorIndex BlockBuilder::linear(const std::string& op_name,
   }
   const TensorIndex weight = add_parameter(
       op_name + ".weight", shape_of(joined(out, in)), Initializer::kNormal, stddev, true);
-  const Axes lead{batch_axis(), sequence_axis()};
+  const Axes lead{dims_[at(x)][0], dims_[at(x)][1]};
   OpAxes axes;
   Op op;
   op.kind = OpKind::kLinear;
@@ -205,13 +168,12 @@ TensorIndex BlockBuilder::attention(const std::string& op_name,
                                     TensorIndex q,
                                     TensorIndex k,
                                     TensorIndex v,
-                                    bool causal,
-                                    double scale,
-                                    std::int64_t sliding_window) {
+                                    const AttentionSettings& settings) {
   Axes q_axes = dims_[at(q)];  // b s n r d
   SHARDWISE_CHECK(q_axes.size() == 5, op_name + ": queries are [b, s, n, r, d]");
   q_axes[4] = whole(q_axes[4]);
-  const LoopAxis t{"t", sequence_, AxisSharding::kNever};
+  // Keys may be another sequence's (cross-attention).
+  const LoopAxis t{"t", dims_[at(k)][1].size, AxisSharding::kNever};
   const Axes k_axes{q_axes[0], t, q_axes[2], q_axes[4]};
   const TensorIndex out = add_activation(op_name, q_axes);
   OpAxes axes;
@@ -221,9 +183,10 @@ TensorIndex BlockBuilder::attention(const std::string& op_name,
   op.inputs = {{q, axes.dims(q_axes)}, {k, axes.dims(k_axes)}, {v, axes.dims(k_axes)}};
   op.outputs = {{out, axes.dims(q_axes)}};
   op.axes = axes.take();
-  op.attributes.causal = causal;
-  op.attributes.scale = scale;
-  op.attributes.sliding_window = sliding_window;
+  op.attributes.causal = settings.causal;
+  op.attributes.scale = settings.scale;
+  op.attributes.sliding_window = settings.sliding_window;
+  op.attributes.softcap = settings.softcap;
   block_.ops.push_back(std::move(op));
   return out;
 }
@@ -340,7 +303,8 @@ BlockBuilder::Routing BlockBuilder::router(const std::string& op_name,
                                            std::int64_t experts,
                                            std::int64_t experts_per_token,
                                            bool normalize_topk,
-                                           double stddev) {
+                                           double stddev,
+                                           RouterBias bias) {
   Axes x_axes = dims_[at(x)];
   x_axes.back() = whole(x_axes.back());
   const LoopAxis e{"e", experts, AxisSharding::kNever};
@@ -356,6 +320,11 @@ BlockBuilder::Routing BlockBuilder::router(const std::string& op_name,
   op.name = op_name;
   op.inputs = {{x, axes.dims(x_axes)}};
   op.parameters = {{weight, axes.dims({e, x_axes.back()})}};
+  if (bias == RouterBias::kPresent) {
+    const TensorIndex b =
+        add_parameter(op_name + ".bias", {experts}, Initializer::kZeros, 0, false);
+    op.parameters.push_back({b, axes.dims({e})});
+  }
   op.outputs = {{weights, axes.dims(routing_axes)}, {ids, axes.dims(routing_axes)}};
   op.axes = axes.take();
   op.attributes.experts_per_token = experts_per_token;

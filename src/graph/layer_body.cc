@@ -57,9 +57,7 @@ class BodyBuilder {
   const Tensor& tensor(TensorIndex index) const { return block_.tensors[at(index)]; }
   const AxisAssignment& assignment(int op) const { return plan_.op_axes[at(op)]; }
 
-  bool is_loaded(TensorIndex index) const {
-    return tensor(index).kind == TensorKind::kTokens || tensor(index).kind == TensorKind::kTargets;
-  }
+  bool is_loaded(TensorIndex index) const { return shardwise::is_loaded(tensor(index).kind); }
 
   ValueId add_value(Value value) {
     value.bytes = Bytes(element_count(value.shape) * element_bytes(value.type, precision_));

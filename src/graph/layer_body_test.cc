@@ -158,7 +158,7 @@ TEST(LayerBody, ContextParallelAttentionGathersKeysAndValues) {
   const TensorIndex q = build.linear("q", x, h, {n, r, d}, false, 0.02);
   const TensorIndex k = build.linear("k", x, h, {n, d}, false, 0.02);
   const TensorIndex v = build.linear("v", x, h, {n, d}, false, 0.02);
-  const TensorIndex y = build.attention("attention", q, k, v, true, 0.5, 0);
+  const TensorIndex y = build.attention("attention", q, k, v, {.scale = 0.5});
   build.boundary_output(build.linear("o", y, {n, r, d}, h, false, 0.02));
   const Block block = std::move(build).build();
   LayerPlan plan;

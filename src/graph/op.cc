@@ -34,8 +34,7 @@ void check_block(const Block& block) {
     for (const Operand& input : op.inputs) {
       check_operand(block, op, input);
       const TensorKind kind = block.tensors[static_cast<std::size_t>(input.tensor)].kind;
-      const bool is_loaded = kind == TensorKind::kTokens || kind == TensorKind::kTargets;
-      SHARDWISE_CHECK(is_loaded || written.contains(input.tensor), op.name + " reads ahead");
+      SHARDWISE_CHECK(is_loaded(kind) || written.contains(input.tensor), op.name + " reads ahead");
     }
     for (const Operand& parameter : op.parameters) {
       check_operand(block, op, parameter);
@@ -116,6 +115,12 @@ bool contains_axis(const Operand& operand, int axis) {
 
 std::string to_string(OpKind kind) { return std::string(definition_of(kind).name); }
 
+bool is_chain(const Graph& graph) {
+  return std::all_of(graph.blocks.begin(), graph.blocks.end(), [](const Block& block) {
+    return block.inputs.size() <= 1 && block.outputs.size() <= 1;
+  });
+}
+
 void check_graph(const Graph& graph) {
   for (const Block& block : graph.blocks) {
     check_block(block);
@@ -127,11 +132,13 @@ void check_graph(const Graph& graph) {
   for (std::size_t k = 0; k + 1 < graph.layers.size(); ++k) {
     const Block& before = graph.block_of(static_cast<int>(k));
     const Block& after = graph.block_of(static_cast<int>(k + 1));
-    SHARDWISE_CHECK(before.outputs.size() == 1 && after.inputs.size() == 1,
-                    graph.layers[k].name + ": layers form a chain over one hidden state");
-    SHARDWISE_CHECK(before.tensors[static_cast<std::size_t>(before.outputs[0])].shape ==
-                        after.tensors[static_cast<std::size_t>(after.inputs[0])].shape,
-                    graph.layers[k].name + ": boundary shapes differ");
+    SHARDWISE_CHECK(!before.outputs.empty() && before.outputs.size() == after.inputs.size(),
+                    graph.layers[k].name + ": the next layer takes what this one hands on");
+    for (std::size_t t = 0; t < before.outputs.size(); ++t) {
+      SHARDWISE_CHECK(before.tensors[static_cast<std::size_t>(before.outputs[t])].shape ==
+                          after.tensors[static_cast<std::size_t>(after.inputs[t])].shape,
+                      graph.layers[k].name + ": boundary shapes differ");
+    }
   }
 }
 

@@ -26,8 +26,20 @@ enum class OpKind {
   kCrossEntropy,     // b s v, b s -> (scalar sum over b and s, scaled to the mean of the batch)
   kRouter,           // b s h, e h -> b s k (weights), b s k (expert ids)
   kExperts,          // b s h, b s k, b s k, e f h, e f h, e h f -> b s h
+  kRowGate,          // b s h, b s g -> b s h
+  kRelativeAttention,  // b s n r d, b t n d, b t n d, k n -> b s n r d
+  kLatentAttention,    // b s n d, b t n c, b t p, b t n w -> b s n w
+  kWindowAttention,    // b s n d, b s n d, b s n d, k n -> b s n d
+  kPatchEmbedding,     // b c yy xx, h c k l, h -> b s h
+  kClassToken,         // b u h, h -> b s h
+  kPatchMerge,         // b u h -> b s m
+  kPool,               // b s h -> b o h
+  kGlobalPool,         // b c y x -> b o c
+  kConv2d,             // b c yy xx, o c k l -> b o y x
+  kBatchNorm,          // b c y x, c, c -> b c y x
+  kMaxPool,            // b c yy xx -> b c y x
 };
-inline constexpr int kNumOpKinds = 13;
+inline constexpr int kNumOpKinds = 25;
 
 // What may be done to a loop axis.
 enum class AxisSharding {
@@ -49,7 +61,8 @@ enum class TensorKind {
   kParameter,
   kTokens,   // token ids of the micro-batch, int64 [b, s]; every stage can read its own from the
              // data
-  kTargets,  // next tokens, int64 [b, s]
+  kTargets,  // next tokens, int64 [b, s]; labels of images, [b, 1]
+  kImages,   // pixels [b, c, y, x], read from the data like tokens
   kIds,      // integer results inside a block (expert ids)
   kLoss,     // scalar, fp32
 };
@@ -70,6 +83,17 @@ struct Tensor {
   bool decays = true;  // false: norms and biases, no weight decay
 };
 
+// Whether every stage reads such tensors from the data itself.
+constexpr bool is_loaded(TensorKind kind) {
+  return kind == TensorKind::kTokens || kind == TensorKind::kTargets || kind == TensorKind::kImages;
+}
+
+// Kinds that compare queries along "s" with keys of the whole sequence.
+constexpr bool is_sequence_attention(OpKind kind) {
+  return kind == OpKind::kAttention || kind == OpKind::kRelativeAttention ||
+         kind == OpKind::kLatentAttention;
+}
+
 using TensorIndex = int;  // index into Block::tensors
 
 // One use or result of a tensor by an op: for every dimension the loop axes that shard it (mostly
@@ -88,9 +112,12 @@ struct OpAttributes {
   bool causal = true;               // attention
   double scale = 0;                 // attention: factor of q k^T
   std::int64_t sliding_window = 0;  // attention: 0 none; else keys with q - k < window
-  double rope_theta = 10000;        // rotary
-  std::int64_t rotary_dims = 0;     // rotary: leading dims of a head that turn
-  std::string rope_type;            // "" or "default", "llama3", "linear", "dynamic", "yarn", ...
+  double softcap = 0;         // attention: 0 none; else scores become softcap tanh(score / softcap)
+  std::int64_t window = 0;    // window attention: patches of a window's side; max_pool: its kernel
+  std::int64_t stride = 1;    // conv2d, max_pool
+  double rope_theta = 10000;  // rotary
+  std::int64_t rotary_dims = 0;  // rotary: leading dims of a head that turn
+  std::string rope_type;         // "" or "default", "llama3", "linear", "dynamic", "yarn", ...
   std::vector<double>
       rope_parameters;  // llama3: factor, low, high, original positions; linear: factor
   std::int64_t experts_per_token = 0;  // router, experts
@@ -112,8 +139,9 @@ struct Block {
   std::string name;
   std::vector<Tensor> tensors;
   std::vector<Op> ops;
-  // The boundary: tensors that come from the layer before and go to the layer after (today one
-  // hidden state [b, s, h] each, none before the first and after the last layer).
+  // The boundary: tensors that come from the layer before and go to the layer after, in the same
+  // order; none before the first and after the last layer. Mostly one hidden state; a decoder that
+  // attends to an encoder also hands on the encoder's output, which is input and output at once.
   std::vector<TensorIndex> inputs;
   std::vector<TensorIndex> outputs;
 };
@@ -144,6 +172,9 @@ struct Graph {
     return blocks[static_cast<std::size_t>(layers[static_cast<std::size_t>(layer)].block)];
   }
 };
+
+// Whether every layer hands one tensor to the next: what plans describe.
+bool is_chain(const Graph& graph);
 
 // Product of the dimensions.
 std::int64_t element_count(const std::vector<std::int64_t>& shape);

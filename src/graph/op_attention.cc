@@ -2,6 +2,7 @@
 // n key/value heads, r queries for each (multi-head: r = 1; one key/value head: n = 1). The key
 // axis t and the head size d stay whole; s may be sharded: keys and values lack it, so they are
 // gathered and their gradients are partial (context parallelism with gathered keys and values).
+// Keys of another sequence (cross-attention): t has another size, and nothing is masked.
 #include <algorithm>
 
 #include "graph/op_table.h"
@@ -10,19 +11,11 @@ namespace shardwise {
 
 namespace {
 
-// Scores that are really computed: half of them under a causal mask (shards of s do even work, see
-// Plan::context_chunks), at most `sliding_window` keys for a query.
 Flops work(const Op& op, std::span<const std::int64_t> sizes, Direction direction) {
   const auto queries = static_cast<double>(size_of(op, sizes, "b") * size_of(op, sizes, "n") *
                                            size_of(op, sizes, "r") * size_of(op, sizes, "s"));
-  const auto all_keys = static_cast<double>(size_of(op, sizes, "t"));
-  double keys = op.attributes.causal ? all_keys / 2 : all_keys;
-  if (op.attributes.sliding_window > 0) {
-    keys = std::min(keys, static_cast<double>(op.attributes.sliding_window));
-  }
-  const double forward = 4 * queries * keys * static_cast<double>(size_of(op, sizes, "d"));
-  // Backward recomputes the scores: 5 products to forward's 2 (Dao, FlashAttention-2, section 3.1).
-  return Flops(direction == Direction::kForward ? forward : 2.5 * forward);
+  const double keys = keys_of_query(op.attributes, size_of(op, sizes, "t"));
+  return attention_work(queries * keys, static_cast<double>(size_of(op, sizes, "d")), direction);
 }
 
 SavedForBackward saved(const Op& op) {
@@ -36,6 +29,19 @@ SavedForBackward saved(const Op& op) {
 }
 
 }  // namespace
+
+Flops attention_work(double pairs, double width, Direction direction) {
+  const double forward = 4 * pairs * width;
+  return Flops(direction == Direction::kForward ? forward : 2.5 * forward);
+}
+
+double keys_of_query(const OpAttributes& attributes, std::int64_t all_keys) {
+  const auto all = static_cast<double>(all_keys);
+  const double keys = attributes.causal ? all / 2 : all;
+  return attributes.sliding_window > 0
+             ? std::min(keys, static_cast<double>(attributes.sliding_window))
+             : keys;
+}
 
 OpDefinition attention_definition() {
   return {OpKind::kAttention,

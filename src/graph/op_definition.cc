@@ -22,6 +22,18 @@ const OpDefinition& definition_of(OpKind kind) {
       cross_entropy_definition(),
       router_definition(),
       experts_definition(),
+      row_gate_definition(),
+      relative_attention_definition(),
+      latent_attention_definition(),
+      window_attention_definition(),
+      patch_embedding_definition(),
+      class_token_definition(),
+      patch_merge_definition(),
+      pool_definition(),
+      global_pool_definition(),
+      conv2d_definition(),
+      batch_norm_definition(),
+      max_pool_definition(),
   };
   const OpDefinition& definition = definitions[static_cast<std::size_t>(kind)];
   SHARDWISE_CHECK(definition.kind == kind, "op definitions stand in the order of OpKind");

@@ -4,8 +4,6 @@
 
 namespace shardwise {
 
-namespace {
-
 SavedForBackward saved_nothing(const Op&) { return {}; }
 
 SavedForBackward saved_inputs(const Op& op) {
@@ -15,8 +13,6 @@ SavedForBackward saved_inputs(const Op& op) {
   }
   return saved;
 }
-
-}  // namespace
 
 // Not cheap in the sense of selective recomputation: its input would have to be kept instead.
 OpDefinition rotary_definition() {

@@ -10,8 +10,6 @@ SavedForBackward saved_tokens(const Op&) {
   return {.inputs = {0}, .outputs = {}, .statistics = {}};
 }
 
-SavedForBackward saved_nothing(const Op&) { return {}; }
-
 // Rows are gathered: the table itself is not streamed.
 Bytes embedding_traffic(const Op& op,
                         std::span<const std::int64_t> sizes,

@@ -21,6 +21,7 @@ BufferRole role_of(const Value& value, const Tensor& tensor) {
   }
   switch (tensor.kind) {
     case TensorKind::kTokens:
+    case TensorKind::kImages:
       return BufferRole::kTokens;
     case TensorKind::kTargets:
       return BufferRole::kTargets;
@@ -225,8 +226,7 @@ void LayerWriter::end_op(const LayerPass& pass, int op) {
 bool LayerWriter::is_loaded(int layer, ValueId id) const {
   const Value& value = shared_.body(layer).values[at(id)];
   const TensorKind kind = graph_.block_of(layer).tensors[at(value.tensor)].kind;
-  return value.kind == Value::Kind::kActivation &&
-         (kind == TensorKind::kTokens || kind == TensorKind::kTargets);
+  return value.kind == Value::Kind::kActivation && shardwise::is_loaded(kind);
 }
 
 // Tokens and targets are loaded again in each pass.

@@ -162,7 +162,7 @@ std::vector<AxisAssignment> assignments_of(const Op& op,
 
 int context_degree(const Op& op, const AxisAssignment& assignment, const Mesh& mesh) {
   int degree = 1;
-  if (op.kind == OpKind::kAttention) {
+  if (is_sequence_attention(op.kind)) {
     for (int m = 0; m < kMeshAxes; ++m) {
       if (assignment[at(m)] != kUnassigned && assignment[at(m)] == axis_index(op, "s")) {
         degree *= mesh.sizes[at(m)];

@@ -66,7 +66,7 @@ inline Block tiny_decoder(const TinyModel& m) {
     q = build.rotary("attention.q_rotary", q, rotary);
     k = build.rotary("attention.k_rotary", k, rotary);
   }
-  TensorIndex a = build.attention("attention", q, k, v, true, 0.35, 0);
+  TensorIndex a = build.attention("attention", q, k, v, {.scale = 0.35});
   a = build.linear("attention.o", a, {n, r, d}, h, m.biases, 0.02);
   const TensorIndex middle = build.add("attention_residual", x, a);
   TensorIndex z = norm("mlp_norm", middle);

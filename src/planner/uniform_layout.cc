@@ -154,7 +154,7 @@ std::int64_t size_of_axis(const Op& op, const std::string& name) {
 std::optional<Heads> heads_of(const Graph& graph) {
   for (const Block& block : graph.blocks) {
     for (const Op& op : block.ops) {
-      if (op.kind == OpKind::kAttention) {
+      if (is_sequence_attention(op.kind)) {
         return Heads{size_of_axis(op, "n"), size_of_axis(op, "r")};
       }
     }

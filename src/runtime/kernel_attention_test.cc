@@ -51,7 +51,11 @@ KernelCase attention_case(const Shape& shape) {
   const TensorIndex q = build.linear("q", x, {{"h", 3}}, {n, r, d}, false, 0.02);
   const TensorIndex k = build.linear("k", x, {{"h", 3}}, {n, d}, false, 0.02);
   const TensorIndex v = build.linear("v", x, {{"h", 3}}, {n, d}, false, 0.02);
-  build.attention("attention", q, k, v, shape.causal, kScale, shape.window);
+  build.attention("attention",
+                  q,
+                  k,
+                  v,
+                  {.causal = shape.causal, .scale = kScale, .sliding_window = shape.window});
   return {std::move(build).build(),
           3,
           [shape](const auto& inputs, const auto&) {

@@ -106,7 +106,7 @@ Block attention_block(std::int64_t groups, std::int64_t queries, std::int64_t wi
     const TensorIndex q = build.linear("q", x, {{"h", 8}}, heads, false, 0.02);
     const TensorIndex k = build.linear("k", x, {{"h", 8}}, key_heads, false, 0.02);
     const TensorIndex v = build.linear("v", x, {{"h", 8}}, key_heads, false, 0.02);
-    build.attention("attention", q, k, v, true, 0.125, window);
+    build.attention("attention", q, k, v, {.scale = 0.125, .sliding_window = window});
   });
 }
 Block multi_head_block() { return attention_block(8, 1, 0); }
