@@ -8,6 +8,7 @@
 #include <cmath>
 
 #include "core/errors.h"
+#include "models/graph_assembler.h"
 #include "models/model_family.h"
 #include "models/transformer_parts.h"
 
@@ -57,7 +58,7 @@ Block embedding(const ModelConfig& config, const BatchShape& shape) {
   return std::move(builder).build();
 }
 
-Block decoder(const ModelConfig& config, const BatchShape& shape, std::int64_t sliding_window) {
+Block decoder(const ModelConfig& config, const BatchShape& shape, const LayerTraits& traits) {
   BlockBuilder builder("decoder", shape.microbatch, shape.sequence);
   const LoopAxis h{"h", config.hidden_size};
   const LoopAxis f{"f", config.ffn_width};
@@ -67,7 +68,8 @@ Block decoder(const ModelConfig& config, const BatchShape& shape, std::int64_t s
 
   const TensorIndex x = builder.boundary_input(config.hidden_size);
   const TensorIndex normed = builder.layer_norm("attention.norm", x, config.norm_epsilon);
-  const TensorIndex attended = self_attention(builder, normed, config, sliding_window, residual);
+  const TensorIndex attended =
+      self_attention(builder, normed, config, traits.sliding_window, residual);
   const TensorIndex y = builder.add("attention.add", x, attended);
   const TensorIndex mlp_in = builder.layer_norm("mlp.norm", y, config.norm_epsilon);
   const TensorIndex up = builder.linear("mlp.up", mlp_in, {h}, {f}, config.mlp_bias, stddev);
@@ -157,10 +159,12 @@ std::vector<FileSlice> file_slices(const NamedParameter& parameter, CheckpointFo
   SHARDWISE_CHECK(false, "unknown part of a model");
 }
 
+void build(const ModelConfig& config, const BatchShape& shape, GraphAssembler& assembler) {
+  build_decoder(config, shape, {embedding, decoder, head}, assembler);
+}
+
 }  // namespace
 
-ModelFamily gpt2_family() {
-  return {"gpt2", "transformer.", false, read, embedding, decoder, head, file_slices};
-}
+ModelFamily gpt2_family() { return {"gpt2", "transformer.", false, read, build, file_slices}; }
 
 }  // namespace shardwise

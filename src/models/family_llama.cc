@@ -99,6 +99,21 @@ TensorIndex llama_attention_half(BlockBuilder& builder,
   return builder.add("attention.add", x, attended);
 }
 
+TensorIndex gated_mlp(BlockBuilder& builder,
+                      const std::string& name,
+                      TensorIndex x,
+                      std::int64_t width,
+                      const ModelConfig& config) {
+  const LoopAxis h{"h", config.hidden_size};
+  const LoopAxis f{"f", width};
+  const double stddev = config.initializer_range;
+  const TensorIndex gate = builder.linear(name + ".gate", x, {h}, {f}, config.mlp_bias, stddev);
+  const TensorIndex up = builder.linear(name + ".up", x, {h}, {f}, config.mlp_bias, stddev);
+  const TensorIndex active =
+      builder.gated_activation(name + ".activation", gate, up, config.activation);
+  return builder.linear(name + ".down", active, {f}, {h}, config.mlp_bias, stddev);
+}
+
 std::vector<FileSlice> llama_file_slices(const NamedParameter& parameter, CheckpointForm) {
   const std::string& name = parameter.tensor.name;
   if (parameter.part == NamedParameter::Part::kEmbedding) {
@@ -138,18 +153,11 @@ std::vector<FileSlice> llama_file_slices(const NamedParameter& parameter, Checkp
 
 namespace {
 
-Block decoder(const ModelConfig& config, const BatchShape& shape, std::int64_t sliding_window) {
+Block decoder(const ModelConfig& config, const BatchShape& shape, const LayerTraits& traits) {
   BlockBuilder builder("decoder", shape.microbatch, shape.sequence);
-  const LoopAxis h{"h", config.hidden_size};
-  const LoopAxis f{"f", config.ffn_width};
-  const double stddev = config.initializer_range;
-  const TensorIndex y = llama_attention_half(builder, config, sliding_window);
+  const TensorIndex y = llama_attention_half(builder, config, traits.sliding_window);
   const TensorIndex normed = builder.rms_norm("mlp.norm", y, config.norm_epsilon);
-  const TensorIndex gate = builder.linear("mlp.gate", normed, {h}, {f}, config.mlp_bias, stddev);
-  const TensorIndex up = builder.linear("mlp.up", normed, {h}, {f}, config.mlp_bias, stddev);
-  const TensorIndex active =
-      builder.gated_activation("mlp.activation", gate, up, config.activation);
-  const TensorIndex down = builder.linear("mlp.down", active, {f}, {h}, config.mlp_bias, stddev);
+  const TensorIndex down = gated_mlp(builder, "mlp", normed, config.ffn_width, config);
   builder.boundary_output(builder.add("mlp.add", y, down));
   return std::move(builder).build();
 }
@@ -194,14 +202,20 @@ void read_qwen3(ConfigReader& reader, ModelConfig& config) {
   read_qwen_windows(reader, config);
 }
 
+}  // namespace
+
+void llama_build(const ModelConfig& config, const BatchShape& shape, GraphAssembler& assembler) {
+  build_decoder(config, shape, {llama_embedding, decoder, llama_head}, assembler);
+}
+
+namespace {
+
 ModelFamily member(std::string_view model_type, void (*read)(ConfigReader&, ModelConfig&)) {
   return {model_type,
           "model.",
           /*has_fused_form=*/false,
           read,
-          llama_embedding,
-          decoder,
-          llama_head,
+          llama_build,
           llama_file_slices};
 }
 

@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "models/graph_assembler.h"
 #include "models/model_family.h"
 
 namespace shardwise {
@@ -26,6 +27,21 @@ void read_llama_keys(ConfigReader& reader, ModelConfig& config, const LlamaTrait
 
 Block llama_embedding(const ModelConfig& config, const BatchShape& shape);
 Block llama_head(const ModelConfig& config, const BatchShape& shape);
+
+// Chain of embedding, layers and head with gated dense MLPs.
+void llama_build(const ModelConfig& config, const BatchShape& shape, GraphAssembler& assembler);
+
+// down(activation(gate(x)) * up(x)); ops `name`.gate, .up, .activation, .down.
+TensorIndex gated_mlp(BlockBuilder& builder,
+                      const std::string& name,
+                      TensorIndex x,
+                      std::int64_t width,
+                      const ModelConfig& config);
+
+// A llama layer whose MLP is one of experts (and of a shared expert) where the traits say so. Ops
+// "router", "experts", and "shared.*".
+Block sparse_decoder(const ModelConfig& config, const BatchShape& shape, const LayerTraits& traits);
+TensorIndex sparse_mlp(BlockBuilder& builder, TensorIndex x, const ModelConfig& config);
 
 // The attention half of a decoder layer: x + attention(norm(x)).
 TensorIndex llama_attention_half(BlockBuilder& builder,

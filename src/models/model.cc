@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <map>
 #include <nlohmann/json.hpp>
 #include <utility>
 
@@ -12,6 +11,7 @@
 #include "files/json_convert.h"
 #include "files/json_writer.h"
 #include "models/config_reader.h"
+#include "models/graph_assembler.h"
 #include "models/model_family.h"
 #include "models/transformer_parts.h"
 
@@ -50,7 +50,9 @@ void check_size(const JsonValue& root, const ModelConfig& config) {
   const auto h = static_cast<double>(config.hidden_size);
   const double experts = std::max(1.0, static_cast<double>(config.num_experts));
   const double heads = static_cast<double>(config.num_heads) * static_cast<double>(config.head_dim);
-  const double layer = h * (4 * heads + 3 * experts * static_cast<double>(config.ffn_width));
+  const double layer =
+      h * (4 * heads +
+           3 * experts * static_cast<double>(std::max(config.expert_width, config.ffn_width)));
   const double ends = h * static_cast<double>(2 * config.vocabulary + config.positions);
   if (layer * static_cast<double>(config.num_layers) + ends > kMostParameters) {
     throw root.error("expected fewer than 1e15 parameters; check the sizes");
@@ -62,6 +64,8 @@ void check_tokens(const ModelConfig& config, std::int64_t microbatch, std::int64
   const std::int64_t width = std::max({config.hidden_size,
                                        config.num_heads * config.head_dim,
                                        config.ffn_width,
+                                       config.expert_width,
+                                       config.shared_width,
                                        config.vocabulary,
                                        config.num_experts});
   const double elements =
@@ -75,16 +79,6 @@ void check_tokens(const ModelConfig& config, std::int64_t microbatch, std::int64
                                  microbatch,
                                  sequence));
   }
-}
-
-// Index of the parameter called `name`.
-TensorIndex find_tensor(const Block& block, const std::string& name) {
-  for (std::size_t t = 0; t < block.tensors.size(); ++t) {
-    if (block.tensors[t].name == name) {
-      return static_cast<TensorIndex>(t);
-    }
-  }
-  SHARDWISE_CHECK(false, "no tensor " + name + " in block " + block.name);
 }
 
 }  // namespace
@@ -126,40 +120,9 @@ Graph build_graph(const ModelConfig& config, std::int64_t microbatch, std::int64
   }
   check_tokens(config, microbatch, sequence);
   const ModelFamily& family = family_of(config);
-  const BatchShape shape{microbatch, sequence};
-  Graph graph;
-  graph.model_type = config.model_type;
-  graph.microbatch = microbatch;
-  graph.sequence = sequence;
-  graph.blocks.push_back(family.embedding(config, shape));
-  graph.layers.push_back({"embedding", "embedding.", 0});
-  std::map<std::int64_t, int> block_of_window;
-  for (std::int64_t layer = 0; layer < config.num_layers; ++layer) {
-    std::int64_t window = config.sliding_windows[static_cast<std::size_t>(layer)];
-    if (window >= sequence) {
-      window = 0;  // the largest q - k is sequence - 1
-    }
-    if (block_of_window.count(window) == 0) {
-      block_of_window[window] = static_cast<int>(graph.blocks.size());
-      graph.blocks.push_back(family.decoder(config, shape, window));
-      if (window > 0) {
-        graph.blocks.back().name += fmt::format(".window{}", window);
-      }
-    }
-    const std::string name = fmt::format("layer.{}", layer);
-    graph.layers.push_back({name, name + ".", block_of_window[window]});
-  }
-  graph.layers.push_back({"head", "head.", static_cast<int>(graph.blocks.size())});
-  graph.blocks.push_back(family.head(config, shape));
-  if (config.tied_embeddings) {
-    TiedParameter tied;
-    tied.owner_tensor = find_tensor(graph.blocks.front(), "token.weight");
-    tied.alias_layer = static_cast<int>(graph.layers.size()) - 1;
-    tied.alias_tensor = find_tensor(graph.blocks.back(), "linear.weight");
-    graph.tied.push_back(tied);
-  }
-  check_graph(graph);
-  return graph;
+  GraphAssembler assembler(config.model_type, {microbatch, sequence});
+  family.build(config, {microbatch, sequence}, assembler);
+  return std::move(assembler).take();
 }
 
 std::vector<std::string> training_refusals(const ModelConfig& config) { return config.refusals; }

@@ -3,7 +3,7 @@
 //   const ModelConfig config = read_model_config("path/to/config.json");
 //   const Graph graph = build_graph(config, /*microbatch=*/4, /*sequence=*/1024);
 //
-// Known families: gpt2, llama, mistral, qwen2, qwen3, mixtral (model_family.h).
+// Families: model_types() in model_family.h.
 #pragma once
 
 #include <cstdint>
@@ -49,12 +49,19 @@ struct ModelConfig {
   bool query_bias = false;   // biases of q, k, v
   bool output_bias = false;  // bias of the projection after attention
   bool mlp_bias = false;
-  bool query_norm = false;                    // RMS norms of q and k heads
-  double attention_scale = 1;                 // factor of q k^T
-  std::optional<RopeConfig> rope;             // unset: learned positions
+  bool query_norm = false;         // RMS norms of q and k heads
+  bool causal = true;              // false: an encoder, every token sees all others
+  double attention_scale = 1;      // factor of q k^T
+  double attention_softcap = 0;    // 0: none; else scores become softcap tanh(score / softcap)
+  std::optional<RopeConfig> rope;  // unset: learned positions
   std::vector<std::int64_t> sliding_windows;  // per layer; 0: none, else keys with q - k < window
   std::int64_t num_experts = 0;               // 0: a dense MLP
   std::int64_t experts_per_token = 0;
+  std::int64_t expert_width = 0;  // of one expert's MLP
+  std::int64_t shared_width = 0;  // of the MLP that every token takes beside its experts; 0: none
+  bool shared_gate = false;       // it is weighted by a sigmoid of the token
+  bool normalize_topk = true;     // the chosen experts' weights sum to one
+  std::vector<std::int8_t> sparse_layers;  // per layer: 1 experts, 0 a dense MLP
 
   std::vector<std::string> warnings;  // "attn_pdrop 0.1 counts as 0: ..."
   std::vector<std::string> refusals;  // see training_refusals

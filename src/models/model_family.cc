@@ -16,7 +16,9 @@ const std::vector<ModelFamily>& families() {
       mistral_family(),
       mixtral_family(),
       qwen2_family(),
+      qwen2_moe_family(),
       qwen3_family(),
+      qwen3_moe_family(),
   };
   return kFamilies;
 }

@@ -29,8 +29,11 @@ struct NamedParameter {
   enum class Part { kEmbedding, kDecoder, kHead };
   Part part = Part::kDecoder;
   std::int64_t decoder = 0;  // index of the decoder layer
+  std::string_view layer;    // name of the layer in the graph
   const Tensor& tensor;      // name without the layer's prefix
 };
+
+class GraphAssembler;
 
 struct ModelFamily {
   std::string_view model_type;
@@ -39,9 +42,8 @@ struct ModelFamily {
   bool has_fused_form;
   // Fills everything but model_type, source, json, warnings and refusals.
   void (*read)(ConfigReader&, ModelConfig&);
-  Block (*embedding)(const ModelConfig&, const BatchShape&);
-  Block (*decoder)(const ModelConfig&, const BatchShape&, std::int64_t sliding_window);
-  Block (*head)(const ModelConfig&, const BatchShape&);
+  // Adds the layers in order, then what is tied.
+  void (*build)(const ModelConfig&, const BatchShape&, GraphAssembler&);
   std::vector<FileSlice> (*file_slices)(const NamedParameter&, CheckpointForm);
 };
 
@@ -60,5 +62,7 @@ ModelFamily mistral_family();
 ModelFamily qwen2_family();
 ModelFamily qwen3_family();
 ModelFamily mixtral_family();
+ModelFamily qwen2_moe_family();
+ModelFamily qwen3_moe_family();
 
 }  // namespace shardwise

@@ -18,8 +18,15 @@ std::string tiny_config(const std::string& model_type, const std::string& extra)
                                 {"num_key_value_heads", 2},
                                 {"max_position_embeddings", 64}};
   config.update(sizes);
-  if (model_type == "qwen3") {
+  if (model_type == "qwen3" || model_type == "qwen3_moe") {
     config["head_dim"] = 16;
+  }
+  if (model_type == "qwen2_moe" || model_type == "qwen3_moe") {
+    config.update(
+        Json{{"num_experts", 4}, {"num_experts_per_tok", 2}, {"moe_intermediate_size", 24}});
+  }
+  if (model_type == "qwen2_moe") {
+    config["shared_expert_intermediate_size"] = 40;
   }
   if (model_type == "mixtral") {
     config["num_local_experts"] = 4;

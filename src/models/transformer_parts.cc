@@ -141,8 +141,14 @@ TensorIndex self_attention(BlockBuilder& builder,
     q = builder.rotary("attention.q_rotary", q, attributes);
     k = builder.rotary("attention.k_rotary", k, attributes);
   }
-  const TensorIndex mixed = builder.attention(
-      "attention.core", q, k, v, /*causal=*/true, config.attention_scale, sliding_window);
+  const TensorIndex mixed = builder.attention("attention.core",
+                                              q,
+                                              k,
+                                              v,
+                                              {.causal = config.causal,
+                                               .scale = config.attention_scale,
+                                               .sliding_window = sliding_window,
+                                               .softcap = config.attention_softcap});
   return builder.linear("attention.o", mixed, {n, r, d}, {h}, config.output_bias, output_stddev);
 }
 
