@@ -482,9 +482,9 @@ class PipelineSearch::Impl {
     from_end[start_] = {{0, 0}};
     for (int j = 0; j < shape_.stages; ++j) {
       std::map<Position, BoundFront> next;
-      for (const auto& [position, front] : from_end) {
-        for_each_arc(j, position, [&](const StagePlace& place, const Position& before) {
-          collect(j, position, place, before, front, only, next);
+      for (const auto& reached : from_end) {
+        for_each_arc(j, reached.first, [&](const StagePlace& place, const Position& before) {
+          collect(j, reached.first, place, before, reached.second, only, next);
         });
       }
       from_end = std::move(next);
