@@ -15,42 +15,10 @@
 #include <vector>
 
 #include "graph/op_definition.h"
+#include "planner/option.h"
 #include "planner/space.h"
 
 namespace shardwise::planning {
-
-// Additive costs, in picoseconds and bytes.
-struct Cost {
-  std::int64_t forward = 0;   // of one micro-batch
-  std::int64_t backward = 0;  // of one micro-batch, all the rest of p_i
-  std::int64_t per_step = 0;
-  std::int64_t state = 0;  // weights, gradients, optimizer
-  std::int64_t saved = 0;  // activations of one micro-batch
-
-  Cost& operator+=(const Cost& other) {
-    forward += other.forward;
-    backward += other.backward;
-    per_step += other.per_step;
-    state += other.state;
-    saved += other.saved;
-    return *this;
-  }
-  friend Cost operator+(Cost a, const Cost& b) { return a += b; }
-  std::int64_t time() const { return forward + backward; }
-  bool operator==(const Cost&) const = default;
-};
-
-// How the layer's tied parameter (graph/tied.h), if it has one, takes part in the tie.
-enum class TieRole { kNone, kSharedAlias, kExchangedOwner, kExchangedAlias };
-
-// What a layer decides besides its ops' choices.
-struct Mode {
-  StateSharding sharding = StateSharding::kNone;
-  Recompute recompute = Recompute::kNone;
-  TieRole role = TieRole::kNone;
-
-  auto operator<=>(const Mode&) const = default;
-};
 
 // Parameter of the block that is tied to one of another layer: ops[op].parameters[index].
 struct TiedPlace {

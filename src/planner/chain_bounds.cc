@@ -1,7 +1,6 @@
 #include <algorithm>
 
 #include "core/errors.h"
-#include "graph/op_definition.h"
 #include "planner/stage_search.h"
 
 namespace shardwise::planning {
@@ -10,26 +9,10 @@ namespace {
 
 std::size_t at(int index) { return static_cast<std::size_t>(index); }
 
-// Whether backward of this block may read the very value that it hands to the next layer.
-bool may_save_output(const Block& block) {
-  if (block.outputs.empty()) {
-    return false;
-  }
-  const auto [producer, output] = producer_of(block, block.outputs[0]);
-  if (producer >= 0) {
-    const Op& op = block.ops[at(producer)];
-    const std::vector<int> saved = definition_of(op.kind).saved(op).outputs;
-    if (std::find(saved.begin(), saved.end(), output) != saved.end()) {
-      return true;
-    }
-  }
-  return !uses_of(block, block.outputs[0]).empty();
-}
-
 }  // namespace
 
 ChainBounds::ChainBounds(
-    MicrobatchModel& model, const LayerChain& chain, int shape, TieCase tie, const Weights& weights)
+    Problem& model, const LayerChain& chain, int shape, TieCase tie, const Weights& weights)
     : model_(model), chain_(chain), shape_(shape), tie_(tie), weights_(weights) {}
 
 const BlockBound& ChainBounds::block(int i) {
@@ -40,19 +23,21 @@ const BlockBound& ChainBounds::block(int i) {
     return known->second;
   }
   model_.deadline().check();
-  const std::vector<Mode> modes = model_.modes(layer, tie_, weights_.memory == 0);
-  return blocks_.emplace(number, bound_block(model_.block_costs(shape_, number), modes, weights_))
-      .first->second;
+  return blocks_.emplace(number, model_.options(shape_, layer, tie_).bound(weights_)).first->second;
 }
 
 double ChainBounds::saving_after(int i, int layout) {
-  const int number = model_.block_of(chain_.layers[at(i)]);
-  if (weights_.memory == 0 || !may_save_output(model_.graph().blocks[at(number)])) {
+  const BlockOptions& options = model_.options(shape_, chain_.layers[at(i)], tie_);
+  if (weights_.memory == 0 || !options.may_save_output()) {
     return 0;
   }
   const int times = std::max(chain_.times(i), chain_.times(i + 1));
   return weights_.memory * weights_.in_flight * times *
-         static_cast<double>(model_.block_costs(shape_, number).output_bytes(layout));
+         static_cast<double>(options.output_bytes(layout));
+}
+
+int ChainBounds::first_entry(int i) {
+  return model_.options(shape_, chain_.layers[at(i)], tie_).first_entry();
 }
 
 const Matrix& ChainBounds::run(int begin, int end) {
@@ -76,7 +61,8 @@ const Matrix& ChainBounds::run(int begin, int end) {
   if (begin + 1 < end) {
     const Matrix& rest = run(begin + 1, end);
     Matrix longer(result.rows, rest.columns, kForbidden);
-    for (int middle = 0; middle < rest.rows; ++middle) {
+    const int carried = std::min(rest.rows, result.columns);
+    for (int middle = 0; middle < carried; ++middle) {
       const double saving = saving_after(begin, middle);
       for (int input = 0; input < result.rows; ++input) {
         const double head = result(input, middle) - saving;
@@ -96,7 +82,7 @@ const Matrix& ChainBounds::run(int begin, int end) {
 std::vector<double> ChainBounds::least_to(int begin, int end) {
   const Matrix& paths = run(begin, end);
   std::vector<double> least(at(paths.columns), kForbidden);
-  for (int i = 0; i < paths.rows; ++i) {
+  for (int i = first_entry(begin); i < paths.rows; ++i) {
     for (int o = 0; o < paths.columns; ++o) {
       least[at(o)] = std::min(least[at(o)], paths(i, o));
     }
@@ -123,12 +109,7 @@ const std::optional<Option>& ChainBounds::option(int i, int input, int output) {
     const BlockBound& bound = block(i);
     const int mode = bound.mode[at(input * bound.minimum.columns + output)];
     if (mode >= 0) {
-      entry->second =
-          shardwise::planning::minimiser(model_.block_costs(shape_, number),
-                                         model_.modes(layer, tie_, weights_.memory == 0)[at(mode)],
-                                         weights_,
-                                         input,
-                                         output);
+      entry->second = model_.options(shape_, layer, tie_).minimiser(weights_, mode, input, output);
     }
   }
   return entry->second;
@@ -138,7 +119,8 @@ std::optional<std::vector<Option>> ChainBounds::minimiser(int begin, int end) {
   // Forward along the shortest path: to_go of the rest tells the way.
   std::vector<Option> options;
   const std::vector<double> starts = least_from(begin, end);
-  int input = static_cast<int>(std::min_element(starts.begin(), starts.end()) - starts.begin());
+  int input = static_cast<int>(std::min_element(starts.begin() + first_entry(begin), starts.end()) -
+                               starts.begin());
   if (starts[at(input)] == kForbidden) {
     return std::nullopt;
   }

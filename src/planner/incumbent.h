@@ -5,13 +5,13 @@
 #include <limits>
 #include <optional>
 
-#include "graph/plan.h"
 #include "planner/deadline.h"
+#include "planner/problem.h"
 
 namespace shardwise::planning {
 
 struct Incumbent {
-  std::optional<Plan> plan;
+  std::optional<PipelineSolution> plan;
   std::int64_t step_time = std::numeric_limits<std::int64_t>::max();  // ps
   double gap = 0;
   Deadline deadline;

@@ -5,8 +5,10 @@
 #include "core/errors.h"
 #include "cost/stage_prices.h"
 #include "graph/layer_body.h"
+#include "graph/op_definition.h"
 #include "graph/redistribution.h"
 #include "graph/tied.h"
+#include "planner/graph_options.h"
 
 namespace shardwise::planning {
 
@@ -22,35 +24,23 @@ std::vector<Value> allowed_of(const std::vector<Value>& allowed, std::vector<Val
   return all;
 }
 
-}  // namespace
-
-StagePlaces::StagePlaces(const Cluster& cluster)
-    : num_devices_(cluster.num_devices()), devices_(devices_by_type(cluster)) {
-  // A state's number: digits of used devices by type, the first type's runs fastest.
-  int num_states = 1;
-  std::vector<int> strides;
-  for (const std::vector<int>& devices : devices_) {
-    strides.push_back(num_states);
-    num_states *= static_cast<int>(devices.size()) + 1;
+// Whether backward of this block may read the very value that it hands to the next layer.
+bool saves_output(const Block& block) {
+  if (block.outputs.empty()) {
+    return false;
   }
-  steps_.resize(at(num_states));
-  for (int state = 0; state < num_states; ++state) {
-    int total = 0;
-    for (int type = 0; type < static_cast<int>(devices_.size()); ++type) {
-      const std::vector<int>& devices = devices_[at(type)];
-      const int count = static_cast<int>(devices.size());
-      const int used = state / strides[at(type)] % (count + 1);
-      total += used;
-      for (int size = 1; size <= count - used; ++size) {
-        for (const int start : places_for(cluster, devices, used, size)) {
-          steps_[at(state)].push_back(
-              {{type, start, size}, state + (count - start - used) * strides[at(type)]});
-        }
-      }
+  const auto [producer, output] = producer_of(block, block.outputs[0]);
+  if (producer >= 0) {
+    const Op& op = block.ops[at(producer)];
+    const std::vector<int> saved = definition_of(op.kind).saved(op).outputs;
+    if (std::find(saved.begin(), saved.end(), output) != saved.end()) {
+      return true;
     }
-    num_used_.push_back(total);
   }
+  return !uses_of(block, block.outputs[0]).empty();
 }
+
+}  // namespace
 
 MicrobatchModel::MicrobatchModel(const PlanRequest& request,
                                  const Cluster& cluster,
@@ -129,10 +119,6 @@ const BlockCosts& MicrobatchModel::block_costs(int shape_number, int block) {
   return *known;
 }
 
-std::int64_t MicrobatchModel::device_memory(int shape_number) const {
-  return cluster_.types[at(shape(shape_number).device_type)].memory.count;
-}
-
 std::int64_t MicrobatchModel::memory_limit(int shape_number) const {
   const DeviceType& type = cluster_.types[at(shape(shape_number).device_type)];
   return type.memory.count - type.reserve.count - costs_.process_memory().count;
@@ -183,15 +169,19 @@ std::int64_t MicrobatchModel::messages_time(const std::vector<std::int64_t>& sha
       .time.count;
 }
 
-const MicrobatchModel::Transfer& MicrobatchModel::transfer(const StagePlace& sender,
-                                                           int sender_shape,
-                                                           const Layout& output,
-                                                           const StagePlace& receiver,
-                                                           int receiver_shape,
-                                                           const Layout& input) {
-  const Mesh& from_mesh = shape(sender_shape).mesh;
-  const Mesh& to_mesh = shape(receiver_shape).mesh;
-  const auto [from, to] = names_of(sender, receiver);
+// Layouts of a boundary depend on the mesh only: those of the last layer's input.
+const Layout& MicrobatchModel::boundary_layout(const StageEnd& end) {
+  return block_costs(end.shape, block_of(num_layers() - 1)).inputs()[at(end.state)];
+}
+
+Transfer MicrobatchModel::transfer(int /*layer*/,
+                                   const StageEnd& sender,
+                                   const StageEnd& receiver) {
+  const Mesh& from_mesh = shape(sender.shape).mesh;
+  const Mesh& to_mesh = shape(receiver.shape).mesh;
+  const Layout& output = boundary_layout(sender);
+  const Layout& input = boundary_layout(receiver);
+  const auto [from, to] = names_of(sender.place, receiver.place);
   const auto [entry, is_new] =
       transfers_.try_emplace({from, from_mesh, output, to, to_mesh, input});
   if (is_new) {
@@ -199,37 +189,35 @@ const MicrobatchModel::Transfer& MicrobatchModel::transfer(const StagePlace& sen
     const Block& block = graph_.block_of(0);
     const Tensor& tensor = block.tensors[at(block.outputs[0])];
     const std::int64_t element = element_bytes(tensor.type, request_.precision);
-    const TensorPlacement a{output, from_mesh, devices_at(sender)};
-    const TensorPlacement b{input, to_mesh, devices_at(receiver)};
+    const TensorPlacement a{output, from_mesh, devices_at(sender.place)};
+    const TensorPlacement b{input, to_mesh, devices_at(receiver.place)};
     entry->second = {messages_time(tensor.shape, element, a, b),
                      messages_time(tensor.shape, element, b, a)};
   }
   return entry->second;
 }
 
-TensorPlacement MicrobatchModel::placement_of_tied(const StagePlace& place,
-                                                   int shape_number,
+TensorPlacement MicrobatchModel::placement_of_tied(const StageEnd& end,
                                                    int layer,
                                                    const Option& option) {
   const TiedPlace tied = tied_place(layer);
   const Op& op = graph_.block_of(layer).ops[at(tied.op)];
-  const BlockCosts& costs = block_costs(shape_number, block_of(layer));
-  const Mesh& mesh = shape(shape_number).mesh;
+  const BlockCosts& costs = block_costs(end.shape, block_of(layer));
+  const Mesh& mesh = shape(end.shape).mesh;
   const AxisAssignment& assignment = costs.choices(tied.op)[option.choices[at(tied.op)]];
-  return {
-      input_layout(op, op.parameters[at(tied.index)], assignment, mesh), mesh, devices_at(place)};
+  return {input_layout(op, op.parameters[at(tied.index)], assignment, mesh),
+          mesh,
+          devices_at(end.place)};
 }
 
-std::int64_t MicrobatchModel::tie_exchange(const StagePlace& owner,
-                                           int owner_shape,
+std::int64_t MicrobatchModel::tie_exchange(const StageEnd& owner,
                                            const Option& owner_option,
-                                           const StagePlace& alias,
-                                           int alias_shape,
+                                           const StageEnd& alias,
                                            const Option& alias_option) {
   const int last = num_layers() - 1;
-  const TensorPlacement at_owner = placement_of_tied(owner, owner_shape, 0, owner_option);
-  const TensorPlacement at_alias = placement_of_tied(alias, alias_shape, last, alias_option);
-  const auto [from, to] = names_of(owner, alias);
+  const TensorPlacement at_owner = placement_of_tied(owner, 0, owner_option);
+  const TensorPlacement at_alias = placement_of_tied(alias, last, alias_option);
+  const auto [from, to] = names_of(owner.place, alias.place);
   const auto [entry, is_new] = exchanges_.try_emplace(
       {from, at_owner.mesh, at_owner.layout, to, at_alias.mesh, at_alias.layout});
   if (is_new) {
@@ -246,6 +234,87 @@ std::int64_t MicrobatchModel::tie_exchange(const StagePlace& owner,
                                   at_owner);
   }
   return entry->second;
+}
+
+std::int64_t MicrobatchModel::least_overhead(int used) {
+  const int total = places_.num_used(used);
+  std::int64_t least = step_overhead(total);
+  // Devices in between may be idle.
+  if (cluster_.levels.size() > 1) {
+    for (int ranks = 1; ranks < total; ++ranks) {
+      least = std::min(least, step_overhead(ranks));
+    }
+  }
+  return least;
+}
+
+BlockOptions& MicrobatchModel::options(int shape_number, int layer, TieCase tie) {
+  std::unique_ptr<BlockOptions>& known = options_[{shape_number, block_of(layer), tie}];
+  if (known == nullptr) {
+    known = std::make_unique<GraphOptions>(block_costs(shape_number, block_of(layer)),
+                                           modes(layer, tie, false),
+                                           modes(layer, tie, true),
+                                           saves_output(graph_.block_of(layer)));
+  }
+  return *known;
+}
+
+// --- plans --------------------------------------------------------------------------------------
+
+Plan MicrobatchModel::plan_of(const PipelineSolution& solution) {
+  Plan plan;
+  plan.batch = request_.batch;
+  plan.sequence = request_.sequence;
+  plan.num_microbatches = num_microbatches_;
+  plan.schedule = solution.schedule;
+  plan.precision = request_.precision;
+  for (const StageSolution& stage : solution.stages) {
+    plan.stages.push_back(stage_plan(stage, solution.chunks, plan));
+  }
+  int layer = 0;
+  for (int c = 0; c < plan.num_chunks(); ++c) {
+    for (StagePlan& stage : plan.stages) {
+      stage.chunks[at(c)].first_layer = layer;
+      layer += static_cast<int>(stage.chunks[at(c)].layers.size());
+    }
+  }
+  return plan;
+}
+
+// With several chunks the stages divide the layers of one: embedding, decoders, head.
+StagePlan MicrobatchModel::stage_plan(const StageSolution& solution, int chunks, Plan& plan) {
+  StagePlan stage;
+  stage.mesh = shape(solution.shape).mesh;
+  stage.devices = devices_at(solution.place);
+  stage.chunks.resize(at(chunks));
+  const int chain_size = chunks > 1 ? 2 + (num_layers() - 2) / chunks : num_layers();
+  const int end = solution.begin + static_cast<int>(solution.options.size());
+  for (int i = solution.begin; i < end; ++i) {
+    const bool is_head = i + 1 == chain_size;
+    const Option& option = solution.options[at(i - solution.begin)];
+    const BlockCosts& costs = block_costs(solution.shape, block_of(is_head ? num_layers() - 1 : i));
+    const LayerPlan layer = layer_plan_of(costs, option);
+    for (int o = 0; o < costs.num_ops(); ++o) {
+      plan.context_chunks =
+          std::max(plan.context_chunks,
+                   context_degree(costs.block().ops[at(o)], layer.op_axes[at(o)], stage.mesh));
+    }
+    const bool is_once = chunks > 1 && (i == 0 || is_head);
+    for (int c = 0; c < chunks; ++c) {
+      if (!is_once || c == (i == 0 ? 0 : chunks - 1)) {
+        stage.chunks[at(c)].layers.push_back(layer);
+      }
+    }
+    // A chunk ends in the layout of its last decoder layer.
+    if (!is_head) {
+      for (ChunkPlan& chunk : stage.chunks) {
+        chunk.output_layout = costs.outputs()[at(option.output)];
+      }
+    } else {
+      stage.chunks.back().output_layout = Layout{};
+    }
+  }
+  return stage;
 }
 
 std::int64_t MicrobatchModel::step_overhead(int ranks) {

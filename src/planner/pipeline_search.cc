@@ -7,7 +7,6 @@
 
 #include "core/errors.h"
 #include "cost/evaluate.h"
-#include "graph/layer_body.h"
 
 namespace shardwise::planning {
 
@@ -56,7 +55,7 @@ struct ShapedArc {
 
 class PipelineSearch::Impl {
  public:
-  Impl(MicrobatchModel& model, StageSearch& stages, const PipelineShape& shape, Incumbent& best)
+  Impl(Problem& model, StageSearch& stages, const PipelineShape& shape, Incumbent& best)
       : model_(model),
         stages_(stages),
         shape_(shape),
@@ -179,18 +178,6 @@ class PipelineSearch::Impl {
     return best;
   }
 
-  // Overhead of a plan that has taken these devices, idle ones in between included.
-  double least_overhead(int used) {
-    const int total = model_.places().num_used(used);
-    std::int64_t least = model_.step_overhead(total);
-    if (model_.cluster().levels.size() > 1) {
-      for (int ranks = 1; ranks < total; ++ranks) {
-        least = std::min(least, model_.step_overhead(ranks));
-      }
-    }
-    return static_cast<double>(least);
-  }
-
   void reset_bounds() {
     to_go_.assign(at(shape_.stages + 1) * at(chain_.size() + 1) * at(model_.places().num_states()),
                   std::nullopt);
@@ -208,7 +195,7 @@ class PipelineSearch::Impl {
     BoundFront front;
     if (from_end == shape_.stages) {
       if (position.layer == 0) {
-        front.push_back({least_overhead(position.used), 0});
+        front.push_back({static_cast<double>(model_.least_overhead(position.used)), 0});
       }
     } else {
       for_each_arc(from_end, position, [&](const StagePlace& place, const Position& next) {
@@ -233,7 +220,7 @@ class PipelineSearch::Impl {
   // Stages that may stand at `from_end` and end where the position begins; shortest runs first.
   template <typename Visit>
   void for_each_arc(int from_end, const Position& position, Visit visit) {
-    const int size_limit = model_.request().limits.max_stage_devices;
+    const int size_limit = model_.max_stage_devices();
     for (const StagePlaces::Step& step : model_.places().steps(position.used)) {
       if ((size_limit > 0 && step.place.size > size_limit) ||
           !leaves_devices(from_end, step.used) || model_.shapes_at(step.place).empty()) {
@@ -344,15 +331,8 @@ class PipelineSearch::Impl {
     auto operator<=>(const Tail&) const = default;
   };
 
-  // Where the next stage's output must go.
-  struct Port {
-    StagePlace place;
-    int shape = 0;
-    int input = 0;
-    auto operator<=>(const Port&) const = default;
-  };
-
-  using PortLabels = std::map<Port, std::vector<int>>;
+  // By where the next stage's output must go.
+  using PortLabels = std::map<StageEnd, std::vector<int>>;
 
   bool is_beaten(const Label& b, const Label& a) const {
     return a.tail == b.tail && a.ranks == b.ranks && a.sum <= b.sum && a.slowest <= b.slowest &&
@@ -411,16 +391,15 @@ class PipelineSearch::Impl {
         point.per_step += chain_.times(i) * option.cost.per_step;
       }
       point.is_verified = true;
-      MicrobatchModel::Transfer transfer;
+      Transfer transfer;
       if (j > 0) {
-        const Port port{
-            path[j - 1].place, path[j - 1].shape, inner_input(path[j - 1], points[j - 1])};
-        transfer = model_.transfer(path[j].place,
-                                   path[j].shape,
-                                   outputs_of(path[j])[at(point.output)],
-                                   port.place,
-                                   port.shape,
-                                   input_of(port));
+        transfer = model_.transfer(
+            chain_.layers[at(path[j].key.end - 1)],
+            {path[j].place, path[j].shape, point.output},
+            {path[j - 1].place, path[j - 1].shape, inner_input(path[j - 1], points[j - 1])});
+        if (!transfer.is_possible) {
+          return;
+        }
       }
       labels_.push_back(extend(static_cast<int>(j), static_cast<int>(j), path[j], point, transfer));
     }
@@ -442,11 +421,6 @@ class PipelineSearch::Impl {
     const bool is_shared =
         points[0].options.front()->signature == points[0].options.back()->signature;
     return is_shared == (shape_.tie == TieCase::kShared);
-  }
-
-  const std::vector<Layout>& outputs_of(const ShapedArc& arc) {
-    return model_.block_costs(arc.shape, model_.block_of(chain_.layers[at(arc.key.end - 1)]))
-        .outputs();
   }
 
   // Searches stages on `only` (null: all) with exact fronts; improves the incumbent. Returns a
@@ -579,7 +553,7 @@ class PipelineSearch::Impl {
     Label first;
     labels_.push_back(first);
     std::map<Position, PortLabels> here;
-    here[start_][Port{}].push_back(0);
+    here[start_][StageEnd{}].push_back(0);
     for (int j = 0; j < shape_.stages; ++j) {
       std::map<Position, PortLabels> next;
       for (const auto& [position, ports] : here) {
@@ -621,18 +595,16 @@ class PipelineSearch::Impl {
 
   void add_stage_exactly(int j, const ShapedArc& arc, const PortLabels& ports, PortLabels& next) {
     const StageFront& front = *fronts_.at(arc.key);
-    const std::vector<Layout>& outputs = outputs_of(arc);
     const BoundFront& rest = to_go(j + 1, arc.next);
     for (const StagePoint& point : front.points) {
       for (const auto& [port, labels] : ports) {
-        MicrobatchModel::Transfer transfer;
+        Transfer transfer;
         if (j > 0) {
-          transfer = model_.transfer(arc.place,
-                                     arc.shape,
-                                     outputs[at(point.output)],
-                                     port.place,
-                                     port.shape,
-                                     input_of(port));
+          transfer = model_.transfer(
+              chain_.layers[at(arc.key.end - 1)], {arc.place, arc.shape, point.output}, port);
+        }
+        if (!transfer.is_possible) {
+          continue;
         }
         for (const int label : labels) {
           incumbent_.deadline.check();
@@ -645,22 +617,13 @@ class PipelineSearch::Impl {
     }
   }
 
-  const Layout& input_of(const Port& port) {
-    // Boundary layouts depend on the mesh only: those of a block in the middle.
-    const int layer = chain_.layers.back();
-    return model_.block_costs(port.shape, model_.block_of(layer)).inputs()[at(port.input)];
-  }
-
-  // Layout that the stage receives: for the first folded stage that of its decoder layers.
+  // State in which the stage receives: for the first folded stage that of its decoder layers.
   int inner_input(const ShapedArc& arc, const StagePoint& point) const {
     return interleaved_ && arc.begin == 0 ? point.options[1]->input : point.input;
   }
 
-  Label extend(int j,
-               int label,
-               const ShapedArc& arc,
-               const StagePoint& point,
-               const MicrobatchModel::Transfer& transfer) {
+  Label extend(
+      int j, int label, const ShapedArc& arc, const StagePoint& point, const Transfer& transfer) {
     Label longer = labels_[at(label)];
     longer.parent = label;
     longer.arc = &arc;
@@ -731,7 +694,7 @@ class PipelineSearch::Impl {
     if (shape_.tie == TieCase::kExchanged) {
       const auto& [tail, option] = tails_[at(label.tail)];
       exchange = model_.tie_exchange(
-          arc.place, arc.shape, *point.options.front(), tail.place, tail.shape, *option);
+          {arc.place, arc.shape, 0}, *point.options.front(), {tail.place, tail.shape, 0}, *option);
     }
     label.last_per_step += exchange;
     if (shape_.stages > 1) {
@@ -739,15 +702,9 @@ class PipelineSearch::Impl {
     }
     if (interleaved_) {
       const Tail& tail = tails_[at(label.tail)].first;
-      const std::vector<Layout>& layouts =
-          model_.block_costs(tail.shape, model_.block_of(chain_.layers.back())).inputs();
-      const Port port{arc.place, arc.shape, inner_input(arc, point)};
-      const MicrobatchModel::Transfer& around = model_.transfer(tail.place,
-                                                                tail.shape,
-                                                                layouts[at(tail.inner_output)],
-                                                                arc.place,
-                                                                arc.shape,
-                                                                input_of(port));
+      const Transfer around = model_.transfer(chain_.layers[at(chain_.size() - 2)],
+                                              {tail.place, tail.shape, tail.inner_output},
+                                              {arc.place, arc.shape, inner_input(arc, point)});
       label.slowest =
           std::max(label.slowest,
                    label.last_time + (shape_.chunks - 1) * (around.forward + around.backward));
@@ -770,79 +727,25 @@ class PipelineSearch::Impl {
   // --- the plan ---------------------------------------------------------------------------------
 
   void adopt(int label) {
-    Plan plan = plan_of(label);
-    const Evaluation evaluation = evaluate(plan, model_.graph(), model_.cluster(), model_.costs());
-    const std::int64_t predicted =
+    const std::int64_t objective =
         step_time(labels_[at(label)]) + model_.step_overhead(labels_[at(label)].ranks);
-    SHARDWISE_CHECK(evaluation.step_time.count == predicted,
-                    "planner and evaluator price a plan alike");
-    SHARDWISE_CHECK(evaluation.fits(), "planner and evaluator account memory alike");
-    if (predicted < incumbent_.step_time) {
-      incumbent_.plan = std::move(plan);
-      incumbent_.step_time = predicted;
+    if (objective >= incumbent_.step_time) {
+      return;
     }
-  }
-
-  Plan plan_of(int label) {
-    Plan plan;
-    plan.batch = model_.request().batch;
-    plan.sequence = model_.request().sequence;
-    plan.num_microbatches = m_;
-    plan.schedule = shape_.schedule;
-    plan.precision = model_.request().precision;
+    PipelineSolution solution{&model_, shape_.schedule, shape_.chunks, {}};
     for (int l = label; labels_[at(l)].arc != nullptr; l = labels_[at(l)].parent) {
-      plan.stages.push_back(stage_plan(*labels_[at(l)].arc, *labels_[at(l)].point, plan));
+      const ShapedArc& arc = *labels_[at(l)].arc;
+      StageSolution stage{arc.place, arc.shape, arc.key.begin, {}};
+      for (const Option* option : labels_[at(l)].point->options) {
+        stage.options.push_back(*option);
+      }
+      solution.stages.push_back(std::move(stage));
     }
-    number_layers(plan);
-    return plan;
+    incumbent_.plan = std::move(solution);
+    incumbent_.step_time = objective;
   }
 
-  StagePlan stage_plan(const ShapedArc& arc, const StagePoint& point, Plan& plan) {
-    StagePlan stage;
-    stage.mesh = model_.shape(arc.shape).mesh;
-    stage.devices = model_.devices_at(arc.place);
-    stage.chunks.resize(at(shape_.chunks));
-    for (int i = arc.key.begin; i < arc.key.end; ++i) {
-      const BlockCosts& costs =
-          model_.block_costs(arc.shape, model_.block_of(chain_.layers[at(i)]));
-      const Option& option = *point.options[at(i - arc.key.begin)];
-      const LayerPlan layer = layer_plan_of(costs, option);
-      for (int o = 0; o < costs.num_ops(); ++o) {
-        plan.context_chunks =
-            std::max(plan.context_chunks,
-                     context_degree(costs.block().ops[at(o)], layer.op_axes[at(o)], stage.mesh));
-      }
-      const bool is_once = chain_.times(i) < shape_.chunks;
-      for (int c = 0; c < shape_.chunks; ++c) {
-        if (!is_once || c == (i == 0 ? 0 : shape_.chunks - 1)) {
-          ChunkPlan& chunk = stage.chunks[at(c)];
-          chunk.layers.push_back(layer);
-        }
-      }
-      // A chunk ends in the layout of its last decoder layer.
-      const bool is_head = i + 1 == chain_.size();
-      if (!is_head) {
-        for (ChunkPlan& chunk : stage.chunks) {
-          chunk.output_layout = costs.outputs()[at(option.output)];
-        }
-      } else {
-        stage.chunks.back().output_layout = Layout{};
-      }
-    }
-    return stage;
-  }
-
-  static void number_layers(Plan& plan) {
-    int layer = 0;
-    for (int c = 0; c < plan.num_chunks(); ++c) {
-      for (StagePlan& stage : plan.stages) {
-        stage.chunks[at(c)].first_layer = layer;
-        layer += static_cast<int>(stage.chunks[at(c)].layers.size());
-      }
-    }
-  }
-
-  MicrobatchModel& model_;
+  Problem& model_;
   StageSearch& stages_;
   const PipelineShape shape_;
   Incumbent& incumbent_;
@@ -864,7 +767,7 @@ class PipelineSearch::Impl {
   std::vector<std::pair<Tail, const Option*>> tails_;
 };
 
-PipelineSearch::PipelineSearch(MicrobatchModel& model,
+PipelineSearch::PipelineSearch(Problem& model,
                                StageSearch& stages,
                                const PipelineShape& shape,
                                Incumbent& incumbent)

@@ -31,7 +31,7 @@ struct PipelineShape {
 
 class PipelineSearch {
  public:
-  PipelineSearch(MicrobatchModel& model,
+  PipelineSearch(Problem& model,
                  StageSearch& stages,
                  const PipelineShape& shape,
                  Incumbent& incumbent);

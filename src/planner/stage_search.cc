@@ -41,8 +41,8 @@ ChainBounds& StageSearch::memory_bounds(const StageKey& key) {
 // Buffers at the stage's ends. Folded chains: every stage receives and sends its decoder layers'
 // ends, `input` and `output` are those.
 std::int64_t StageSearch::ends_bytes(const StageKey& key, int input, int output) {
-  const auto costs = [&](int i) -> const BlockCosts& {
-    return model_.block_costs(key.shape, model_.block_of(chain_.layers[at(i)]));
+  const auto costs = [&](int i) -> const BlockOptions& {
+    return model_.options(key.shape, chain_.layers[at(i)], tie_);
   };
   int first = key.begin;
   int last = key.end - 1;
@@ -74,8 +74,7 @@ std::int64_t StageSearch::memory_of(const StageKey& key,
     if (i > key.begin) {
       const Option& before = *options[at(i - 1 - key.begin)];
       if (before.saves_output && option.saves_input) {
-        const BlockCosts& costs =
-            model_.block_costs(key.shape, model_.block_of(chain_.layers[at(i)]));
+        const BlockOptions& costs = model_.options(key.shape, chain_.layers[at(i)], tie_);
         const int times = std::min(chain_.times(i - 1), chain_.times(i));
         add_kept(times, i == 1, -costs.input_bytes(option.input));
       }
@@ -117,10 +116,11 @@ double StageSearch::bound_with(const StageKey& key, double step_weight, double m
   ChainBounds& chain = chain_bounds(key.shape, {1, step_weight, multiplier, in_flight});
   const Matrix& paths = chain.run(key.begin, key.end);
   double least = kForbidden;
+  const int entry = model_.options(key.shape, chain_.layers[at(key.begin)], tie_).first_entry();
   if (multiplier == 0 || chain_.chunks > 1) {
-    least = *std::min_element(paths.values.begin(), paths.values.end());
+    least = *std::min_element(paths.values.begin() + entry * paths.columns, paths.values.end());
   } else {
-    for (int input = 0; input < paths.rows; ++input) {
+    for (int input = entry; input < paths.rows; ++input) {
       for (int output = 0; output < paths.columns; ++output) {
         const double ends = static_cast<double>(ends_bytes(key, input, output));
         least = std::min(least, paths(input, output) + multiplier * ends);
@@ -265,7 +265,7 @@ class StageSearch::FrontBuilder {
   std::unique_ptr<StageFront> build() {
     front_ = std::make_unique<StageFront>();
     make_pools();
-    const int outputs = static_cast<int>(costs(key_.end - 1).outputs().size());
+    const int outputs = costs(key_.end - 1).num_outputs();
     for (int output = 0; output < outputs; ++output) {
       walk(output);
     }
@@ -291,26 +291,30 @@ class StageSearch::FrontBuilder {
     const Option* option = nullptr;
   };
 
-  const BlockCosts& costs(int i) {
-    return model_.block_costs(key_.shape, model_.block_of(chain_.layers[at(i)]));
+  BlockOptions& costs(int i) {
+    return model_.options(key_.shape, chain_.layers[at(i)], search_.tie_);
   }
 
   // Least weighted cost of layers [begin, i) up to each layout, what may be shared at i taken off.
   std::vector<double> least_before(int i) {
     if (i == key_.begin) {
-      return std::vector<double>(costs(i).inputs().size(), 0);
+      std::vector<double> least(at(costs(i).num_inputs()), 0);
+      std::fill_n(least.begin(), costs(i).first_entry(), kForbidden);
+      return least;
     }
     std::vector<double> least = bounds_.least_to(key_.begin, i);
     for (int layout = 0; layout < static_cast<int>(least.size()); ++layout) {
       least[at(layout)] -= bounds_.saving_after(i - 1, layout);
     }
+    least.resize(at(costs(i).num_inputs()), kForbidden);
     return least;
   }
   std::vector<double> least_after(int i) {
     if (i + 1 == key_.end) {
-      return std::vector<double>(costs(i).outputs().size(), 0);
+      return std::vector<double>(at(costs(i).num_outputs()), 0);
     }
     std::vector<double> least = bounds_.least_from(i + 1, key_.end);
+    least.resize(at(costs(i).num_outputs()), kForbidden);
     for (int layout = 0; layout < static_cast<int>(least.size()); ++layout) {
       least[at(layout)] -= bounds_.saving_after(i, layout);
     }
@@ -350,16 +354,15 @@ class StageSearch::FrontBuilder {
       criteria.keeps_all = request_.level == FrontLevel::kExact;
       criteria.deadline = &model_.deadline();
       criteria.most_labels = criteria.keeps_all ? 200'000 : 4'000'000;
-      const BlockCosts& block_costs = model_.block_costs(key_.shape, block);
-      const std::vector<Mode> modes = model_.modes(layer_of[block], search_.tie_, !uses_memory_);
-      OptionSet set = find_options(block_costs, modes, weights_, limit, criteria);
+      BlockOptions& block_options = model_.options(key_.shape, layer_of[block], search_.tie_);
+      OptionSet set = block_options.find(weights_, limit, criteria);
       front_->is_complete &= set.is_complete;
       if (criteria.keeps_all) {
-        make_exact(block_costs, set.options);
+        make_exact(block_options, set.options);
       }
       auto pool = std::make_unique<std::vector<Option>>(std::move(set.options));
       std::vector<std::vector<Option*>>& by_output = pools_[block];
-      by_output.resize(block_costs.outputs().size());
+      by_output.resize(at(block_options.num_outputs()));
       for (Option& option : *pool) {
         by_output[at(option.output)].push_back(&option);
       }
@@ -368,10 +371,10 @@ class StageSearch::FrontBuilder {
   }
 
   // With exact transients the usual dominance holds again.
-  void make_exact(const BlockCosts& block_costs, std::vector<Option>& options) const {
+  void make_exact(const BlockOptions& block_options, std::vector<Option>& options) const {
     for (Option& option : options) {
       model_.deadline().check();
-      option.transient = exact_transient(block_costs, option);
+      option.transient = block_options.exact_transient(option);
       option.is_transient_exact = true;
     }
     std::vector<Option> kept;
@@ -433,7 +436,7 @@ class StageSearch::FrontBuilder {
     Label start;
     start.layout = output;
     labels_.push_back(start);
-    std::vector<std::vector<int>> here(costs(key_.end - 1).outputs().size());
+    std::vector<std::vector<int>> here(at(costs(key_.end - 1).num_outputs()));
     here[at(output)].push_back(0);
     for (int i = key_.end - 1; i >= key_.begin; --i) {
       here = step(i, here);
@@ -452,13 +455,15 @@ class StageSearch::FrontBuilder {
     if (uses_memory_ && i > key_.begin) {
       ChainBounds& memory = search_.memory_bounds(key_);
       memory_before = memory.least_to(key_.begin, i);
-      for (int layout = 0; layout < static_cast<int>(before.size()); ++layout) {
+      for (int layout = 0; layout < static_cast<int>(memory_before.size()); ++layout) {
         memory_before[at(layout)] -= memory.saving_after(i - 1, layout);
       }
+      memory_before.resize(before.size(), kForbidden);
     }
     std::vector<std::vector<int>> next(before.size());
-    for (std::size_t layout = 0; layout < here.size(); ++layout) {
-      for (const Option* option : pools_[block][layout]) {
+    const std::vector<std::vector<Option*>>& pool = pools_[block];
+    for (std::size_t layout = 0; layout < std::min(here.size(), pool.size()); ++layout) {
+      for (const Option* option : pool[layout]) {
         const double rest = before[at(option->input)];
         const double least_memory = memory_before[at(option->input)];
         for (const int label : here[layout]) {
@@ -578,7 +583,7 @@ class StageSearch::FrontBuilder {
     if (is_new) {
       entry->second = std::make_unique<Option>(*option);
       if (!option->is_transient_exact) {
-        entry->second->transient = exact_transient(costs(i), *option);
+        entry->second->transient = costs(i).exact_transient(*option);
         SHARDWISE_CHECK(entry->second->transient >= option->transient,
                         "transient memory is bounded from below");
       }
@@ -594,7 +599,7 @@ class StageSearch::FrontBuilder {
   }
 
   StageSearch& search_;
-  MicrobatchModel& model_;
+  Problem& model_;
   const LayerChain& chain_;
   const FrontRequest& request_;
   const StageKey key_;

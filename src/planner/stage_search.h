@@ -15,7 +15,8 @@
 #include <optional>
 #include <vector>
 
-#include "planner/model.h"
+#include "planner/elimination.h"
+#include "planner/problem.h"
 
 namespace shardwise::planning {
 
@@ -45,11 +46,8 @@ struct StageKey {
 // Shortest paths through runs of layers on one shape, for fixed weights.
 class ChainBounds {
  public:
-  ChainBounds(MicrobatchModel& model,
-              const LayerChain& chain,
-              int shape,
-              TieCase tie,
-              const Weights& weights);
+  ChainBounds(
+      Problem& model, const LayerChain& chain, int shape, TieCase tie, const Weights& weights);
 
   const Weights& weights() const { return weights_; }
   // Least weighted cost of layers [begin, end) from each input layout to each output layout;
@@ -65,9 +63,10 @@ class ChainBounds {
 
  private:
   const BlockBound& block(int i);
+  int first_entry(int i);
   const std::optional<Option>& option(int i, int input, int output);
 
-  MicrobatchModel& model_;
+  Problem& model_;
   const LayerChain& chain_;
   const int shape_;
   const TieCase tie_;
@@ -115,7 +114,7 @@ struct StageFront {
 
 class StageSearch {
  public:
-  StageSearch(MicrobatchModel& model, const LayerChain& chain, TieCase tie)
+  StageSearch(Problem& model, const LayerChain& chain, TieCase tie)
       : model_(model), chain_(chain), tie_(tie) {}
 
   const LayerChain& chain() const { return chain_; }
@@ -182,7 +181,7 @@ class StageSearch {
   std::int64_t ends_bytes(const StageKey& key, int input, int output);
   std::int64_t held_activations(const StageKey& key, const std::vector<Bytes>& kept);
 
-  MicrobatchModel& model_;
+  Problem& model_;
   const LayerChain chain_;
   const TieCase tie_;
   std::map<ChainKey, std::unique_ptr<ChainBounds>> chains_;
