@@ -1,8 +1,10 @@
 """make bench-prediction: how well the cost model predicts this machine.
 
-Profiles the machine for the demo model, draws feasible plans by seed (at least three of each family: data,
-ZeRO, tensor, pipeline with several micro-batch counts, recomputation), runs them interleaved, and prints
-predicted against measured step time and memory, the mean and worst error and the rank correlation.
+Draws feasible plans of the demo model by seed (at least three of each family: data, ZeRO, tensor, pipeline with
+several micro-batch counts and uneven splits, recomputation). Each round profiles the machine and runs every plan, so
+that a machine whose speed drifts is as fast, on average, for the predictions as for the measurements. Prints the
+median prediction against the median measurement of step time, memory, the mean and worst error and the rank
+correlation; the spread is that of a plan's rounds, half the range over the median.
 """
 
 import argparse
@@ -20,7 +22,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "scripts"))
 import shardwise as sw  # noqa: E402
 
-STEPS, WARMUP = 10, 3
+STEPS, WARMUP = 7, 2
 
 
 def families(ranks):
@@ -32,11 +34,14 @@ def families(ranks):
         "tensor": [f"tp={ranks} sp={s} micro={m}" for s in (0, 1) for m in micro[1:]],
         "pipeline": [
             f"pp={ranks} micro={m} schedule={s}"
-            for m in micro[:4] for s in ("1f1b", "gpipe", "1f1b-eager")
+            for m in micro for s in ("1f1b", "gpipe", "1f1b-eager")
+        ] + [
+            f"pp={ranks} micro={m} layers={first},{sw.DEMO_MODEL['n_layer'] - first}"
+            for m in micro[:4] for first in range(1, sw.DEMO_MODEL["n_layer"]) if ranks == 2
         ],
         "recomputation": [
             f"{d}={ranks} micro={m} recompute={r}"
-            for d, m, r in itertools.product(("dp", "tp", "pp"), (2, 4), ("full", "selective"))
+            for d, m, r in itertools.product(("dp", "tp", "pp"), micro[:4], ("full", "selective"))
         ],
         "context": [f"cp={ranks} micro={m}" for m in micro[1:]],
     }
@@ -60,12 +65,37 @@ def rank_correlation(a, b):
     return statistics.correlation(ranks(a), ranks(b))
 
 
+def predict(folder, profile, layout, path):
+    """(step time, tensor bytes of the worst rank); None if the plan does not fit."""
+    done = subprocess.run(
+        [sw.BINARY, "evaluate", folder, profile, "--batch", str(sw.DEMO_BATCH), "--sequence",
+         str(sw.DEMO_SEQUENCE), "--layout", layout, "-o", path, "--json"], capture_output=True, text=True,
+    )
+    if done.returncode != 0:
+        return None
+    account = json.loads(done.stdout)
+    return account["step_time_s"], max(m["tensor_bytes"] for m in account["memory"])
+
+
+def draw_plans(draw, ranks, each, folder, profile):
+    drawn = []
+    for family, layouts in families(ranks).items():
+        feasible = [
+            (family, layout, folder / f"{family}_{i}.json")
+            for i, layout in enumerate(draw.sample(layouts, len(layouts)))
+            if predict(folder, profile, layout, folder / "tried.json")
+        ]
+        if len(feasible) < each:
+            sys.exit(f"{family}: only {len(feasible)} feasible plans")
+        drawn += feasible[:each]
+    return drawn
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=20261122)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--each", type=int, default=3, help="plans of each family")
-    parser.add_argument("--profile", help="an existing profile of the demo model")
     arguments = parser.parse_args()
     ranks = 2 ** int(math.log2(min(sw.physical_cores(), 4)))
     draw = random.Random(arguments.seed)
@@ -74,49 +104,33 @@ def main():
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
         (folder / "config.json").write_text(json.dumps(sw.DEMO_MODEL))
-        data = folder / "data.txt"
+        data, profile = folder / "data.txt", folder / "profile.json"
         data.write_bytes(bytes(draw.randrange(1, 256) for _ in range(1 << 18)))
-        profile = pathlib.Path(arguments.profile) if arguments.profile else folder / "profile.json"
-        shape = ["--batch", sw.DEMO_BATCH, "--sequence", sw.DEMO_SEQUENCE]
-        if not arguments.profile:
-            sw.run("profile", folder, "--ranks", ranks, *shape, "-o", profile)
         drawn = []
-        for family, layouts in families(ranks).items():
-            feasible = []
-            for layout in draw.sample(layouts, len(layouts)):
-                path = folder / f"{family}_{len(drawn) + len(feasible)}.json"
-                done = subprocess.run(
-                    [sw.BINARY, "evaluate", folder, profile, *map(str, shape), "--layout", layout,
-                     "-o", path], capture_output=True, text=True,
-                )
-                if done.returncode == 0:
-                    feasible.append((family, layout, path))
-                if len(feasible) == arguments.each:
-                    break
-            if len(feasible) < arguments.each:
-                sys.exit(f"{family}: only {len(feasible)} feasible plans")
-            drawn += feasible
-        times = {path: [] for _, _, path in drawn}
-        memory, resident = {}, {}
+        predictions, times, tensor, resident = {}, {}, {}, {}
         for _ in range(arguments.rounds):
-            for _, _, path in drawn:
+            sw.run("profile", folder, "--ranks", ranks, "--batch", sw.DEMO_BATCH, "--sequence",
+                   sw.DEMO_SEQUENCE, "-o", profile, quiet=True)
+            drawn = drawn or draw_plans(draw, ranks, arguments.each, folder, profile)
+            for _, layout, path in drawn:
+                predictions.setdefault(path, []).append(predict(folder, profile, layout, path))
                 records, summary = sw.train(path, data, STEPS, folder / path.stem)
-                times[path].append(sw.median_step_time(records, WARMUP))
-                memory[path] = max(summary["peak_tensor_bytes"])
+                times.setdefault(path, []).append(sw.median_step_time(records, WARMUP))
+                tensor[path] = max(summary["peak_tensor_bytes"])
                 resident[path] = max(summary["resident_bytes"])
         errors, memory_errors, resident_errors, predicted, measured = [], [], [], [], []
-        print(f"{'family':<14} {'layout':<34} {'predicted ms':>12} {'measured ms':>12} {'error':>7} "
+        print(f"{'family':<14} {'layout':<34} {'predicted ms':>12} {'measured ms':>12} {'spread':>7} {'error':>7} "
               f"{'tensor MiB':>10} {'error':>7} {'resident':>8} {'error':>7}")
         for family, layout, path in drawn:
-            account = sw.run_json("evaluate", path)
-            predicted.append(account["step_time_s"])
+            predicted.append(statistics.median(time for time, _ in predictions[path]))
             measured.append(statistics.median(times[path]))
             errors.append(predicted[-1] / measured[-1] - 1)
-            tensor = max(m["tensor_bytes"] for m in account["memory"])
-            memory_errors.append(tensor / memory[path] - 1)
-            resident_errors.append(tensor / resident[path] - 1)
+            spread = (max(times[path]) - min(times[path])) / 2 / measured[-1]
+            predicted_bytes = predictions[path][-1][1]
+            memory_errors.append(predicted_bytes / tensor[path] - 1)
+            resident_errors.append(predicted_bytes / resident[path] - 1)
             print(f"{family:<14} {layout:<34} {1e3 * predicted[-1]:>12.1f} {1e3 * measured[-1]:>12.1f} "
-                  f"{errors[-1]:>+7.1%} {memory[path] / 2**20:>10.1f} {memory_errors[-1]:>+7.1%} "
+                  f"{spread:>7.1%} {errors[-1]:>+7.1%} {tensor[path] / 2**20:>10.1f} {memory_errors[-1]:>+7.1%} "
                   f"{resident[path] / 2**20:>8.1f} {resident_errors[-1]:>+7.1%}")
         print(f"step time: mean absolute error {statistics.mean(map(abs, errors)):.1%}, worst "
               f"{max(map(abs, errors)):.1%}, rank correlation {rank_correlation(predicted, measured):.3f}")

@@ -34,7 +34,7 @@ MODEL = {
     "attn_pdrop": 0.0,
     "tie_word_embeddings": False,
 }
-BATCH, SEQUENCE, STEPS, WARMUP = 8, 256, 5, 2
+BATCH, SEQUENCE, STEPS, WARMUP = 8, 256, 3, 1
 MODES = {  # PyTorch's mode: ranks and our layout
     "single": (1, "dp=1 micro=8"),
     "ddp": (2, "dp=2 micro=4"),
