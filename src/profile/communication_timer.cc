@@ -1,5 +1,9 @@
 #include "profile/communication_timer.h"
 
+#include <ATen/ops/empty.h>
+#include <ATen/ops/mm.h>
+#include <ATen/ops/ones.h>
+
 #include <algorithm>
 #include <array>
 #include <chrono>
@@ -21,14 +25,17 @@ double now() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
-// Runs `once` between barriers until the time is used up, the same number of times on every rank.
-// The first run is not counted.
-std::vector<double> repeat(CommunicationGroup& everyone,
-                           Seconds budget,
-                           const std::function<void()>& once) {
+// Runs `before` and `once` between barriers until the time is used up, the same number of times on
+// every rank; the samples are of `once`. The first run is not counted.
+std::vector<double> repeat(
+    CommunicationGroup& everyone,
+    Seconds budget,
+    const std::function<void()>& once,
+    const std::function<void()>& before = [] {}) {
   std::vector<double> samples;
   everyone.barrier();
   double begin = now();
+  before();
   once();
   std::array<double, 1> warm_up{now() - begin};
   everyone.control_max(warm_up);
@@ -37,6 +44,7 @@ std::vector<double> repeat(CommunicationGroup& everyone,
                                      kMostRepetitions);
   for (int i = 0; i < repetitions; ++i) {
     everyone.barrier();
+    before();
     begin = now();
     once();
     samples.push_back(now() - begin);
@@ -88,6 +96,30 @@ class CollectiveRun {
   std::vector<char> receive_;
 };
 
+// What a rank computes between two collectives of training: a matrix product of some thousand
+// operations for each element that the collective moves (a transformer of width h sharded over n
+// ranks does about 18 h / n), within a tenth of a millisecond and a few.
+class Work {
+ public:
+  explicit Work(std::int64_t elements)
+      : left_(at::ones({std::clamp<std::int64_t>(
+                            kOperations * elements / (2 * kWidth * kWidth), kFewestRows, kMostRows),
+                        kWidth})),
+        right_(at::ones({kWidth, kWidth})) {}
+
+  void run() { at::mm_out(result_, left_, right_); }
+
+ private:
+  static constexpr std::int64_t kOperations = 2000;
+  static constexpr std::int64_t kWidth = 256;
+  static constexpr std::int64_t kFewestRows = 64;
+  static constexpr std::int64_t kMostRows = 4096;
+
+  at::Tensor left_;
+  at::Tensor right_;
+  at::Tensor result_ = at::empty({0});
+};
+
 // This rank's group among `concurrent` groups of `ranks` consecutive ranks; nullptr if in none.
 std::unique_ptr<CommunicationGroup> make_own_group(Communicator& communicator,
                                                    int ranks,
@@ -107,10 +139,10 @@ std::unique_ptr<CommunicationGroup> make_own_group(Communicator& communicator,
 }  // namespace
 
 JobSummary summarize_over_ranks(const std::vector<double>& samples, CommunicationGroup& everyone) {
-  std::array<double, 3> sums{0, 0, 0};  // ranks with samples, medians, spreads
+  std::array<double, 3> sums{0, 0, 0};  // ranks with samples, times, spreads
   if (!samples.empty()) {
     const SampleSummary own = summarize(samples);
-    sums = {1, own.median.count, own.spread};
+    sums = {1, own.time.count, own.spread};
   }
   everyone.control_sum(sums);
   SHARDWISE_CHECK(sums[0] > 0, "some rank measured");
@@ -130,11 +162,15 @@ std::vector<MeasuredTable::CollectiveRow> measure_collective(const RequiredColle
   std::vector<MeasuredTable::CollectiveRow> rows;
   for (const std::int64_t payload : payloads) {
     CollectiveRun run(required.kind, type, Bytes(payload), ranks);
+    Work work(payload / wire_bytes(type));
+    const auto once = [&] {
+      if (group != nullptr) {
+        run.run(*group);
+      }
+    };
     std::vector<double> samples =
-        repeat(everyone, Seconds(budget.count / static_cast<double>(payloads.size())), [&] {
-          if (group != nullptr) {
-            run.run(*group);
-          }
+        repeat(everyone, Seconds(budget.count / static_cast<double>(payloads.size())), once, [&] {
+          work.run();
         });
     if (group == nullptr) {
       samples.clear();

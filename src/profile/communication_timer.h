@@ -13,7 +13,10 @@ namespace shardwise {
 // Every function is called by all ranks of the job and returns equal rows on all of them.
 // `everyone` is a group of all ranks.
 
-// One row a payload of a ladder between the smallest and largest that plans need.
+// One row a payload of a ladder between the smallest and largest that plans need. Timed as training
+// meets it: all ranks compute first, and each measures from its own arrival to the end. The mean
+// over ranks holds the wait for those that were slower by chance, without which plans with many
+// collectives look better than they are.
 std::vector<MeasuredTable::CollectiveRow> measure_collective(const RequiredCollective& required,
                                                              Communicator& communicator,
                                                              CommunicationGroup& everyone,

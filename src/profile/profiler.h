@@ -19,9 +19,9 @@ struct ProfileRequest {
   std::function<void(int, int, const std::string&)> progress;
 };
 
-// Called by all ranks of the job; the same table on every rank. A row holds the median over
-// repetitions of each rank, averaged over ranks; `spread` is half the interquartile range over the
-// median. Throws RuntimeFailure if a rank is lost.
+// Called by all ranks of the job; the same table on every rank. A row holds the mean over the
+// repetitions of each rank but the slowest tenth, averaged over ranks; `spread` is half the
+// interquartile range over the median. Throws RuntimeFailure if a rank is lost.
 MeasuredTable measure_table(const ProfileRequest& request, Communicator& communicator);
 
 }  // namespace shardwise

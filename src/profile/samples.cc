@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include "core/errors.h"
 
@@ -24,7 +25,10 @@ SampleSummary summarize(std::vector<double> seconds) {
   std::sort(seconds.begin(), seconds.end());
   const double median = quantile(seconds, 0.5);
   const double range = quantile(seconds, 0.75) - quantile(seconds, 0.25);
-  return {Seconds(median), median > 0 ? range / 2 / median : 0};
+  const std::size_t counted = std::max<std::size_t>(seconds.size() * 9 / 10, 1);
+  const double sum =
+      std::accumulate(seconds.begin(), seconds.begin() + static_cast<std::ptrdiff_t>(counted), 0.0);
+  return {Seconds(sum / static_cast<double>(counted)), median > 0 ? range / 2 / median : 0};
 }
 
 std::vector<std::int64_t> size_ladder(std::int64_t smallest,

@@ -9,7 +9,9 @@ namespace shardwise {
 
 // Requires at least one sample.
 struct SampleSummary {
-  Seconds median{0};
+  // Mean without the slowest tenth: a step adds up thousands of times, so that their mean counts;
+  // what the system does in between now and then does not.
+  Seconds time{0};
   double spread = 0;  // half the interquartile range over the median
 };
 SampleSummary summarize(std::vector<double> seconds);
