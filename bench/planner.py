@@ -1,7 +1,8 @@
 """make bench-planner: the planner-only binary: start-up time, search time and memory.
 
 Plans the demo model on 4 devices and llama-3-8b on 8 (dgx-h100:1) with proof; prints seconds, peak memory of
-the process and the proof line. Times are medians of several whole processes.
+the process and the proof line. Times are medians of several whole processes. Then the solver bench, ours and HiGHS
+(bench/solver_bench.py).
 """
 
 import json
@@ -16,6 +17,7 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "scripts"))
 import shardwise as sw  # noqa: E402
+import solver_bench  # noqa: E402
 
 PLANNER = ROOT / "build" / "planner" / "shardwise"
 LLAMA_3_8B = {
@@ -75,6 +77,7 @@ def main():
                 f"{max(r[1] for r in runs):.0f} MiB, {answer['stop_reason']}, "
                 f"step {answer['step_time_s']:.4g} s, bound {answer['lower_bound_s']:.4g} s"
             )
+    solver_bench.main(PLANNER.parent)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 #include "planner/combination_search.h"
 
 #include <algorithm>
-#include <limits>
 #include <map>
+#include <set>
 #include <tuple>
 
 namespace shardwise::planning {
@@ -10,8 +10,11 @@ namespace shardwise::planning {
 namespace {
 
 struct Combination {
+  Problem* problem = nullptr;
   std::unique_ptr<PipelineSearch> search;
   int stages = 1;
+  int chunks = 1;
+  TieCase tie = TieCase::kNone;
   double coarse_weight = 0;  // serves all numbers of stages of a micro-batch count
   bool is_sharp = false;
   bool is_solved = false;
@@ -39,20 +42,30 @@ class CombinationSearch::Impl {
   }
 
   void run() {
-    // One stage first: quickly done, and its best plan spares looking closely at most of the rest.
     for (Combination& combination : combinations_) {
-      if (combination.stages == 1) {
-        combination.search->raise_bound(combination.search->step_weight());
+      combination.search->raise_to(work_bound(combination));
+    }
+    // A good plan first: it spares looking closely at most of the rest.
+    std::vector<Combination*> order;
+    for (Combination& combination : combinations_) {
+      order.push_back(&combination);
+    }
+    std::stable_sort(order.begin(), order.end(), [](const Combination* a, const Combination* b) {
+      return a->search->bound() < b->search->bound();
+    });
+    for (Combination* combination : order) {
+      if (combination->search->bound() < incumbent_.cutoff()) {
+        combination->search->try_equal_stages();
       }
     }
-    close_below(1);
     for (Combination& combination : combinations_) {
-      if (combination.stages > 1) {
-        combination.search->raise_bound(combination.coarse_weight);
+      if (combination.search->bound() < incumbent_.cutoff()) {
+        combination.search->raise_bound(combination.stages == 1 ? combination.search->step_weight()
+                                                                : combination.coarse_weight);
         combination.search->release();
       }
     }
-    close_below(std::numeric_limits<int>::max());
+    close_all();
   }
 
   double bound() const {
@@ -73,9 +86,9 @@ class CombinationSearch::Impl {
     return allowed.empty() || std::find(allowed.begin(), allowed.end(), schedule) != allowed.end();
   }
 
-  // Looks at combinations of at most so many stages, least bound first, until none can win.
-  void close_below(int most_stages) {
-    while (Combination* next = least(most_stages)) {
+  // Looks at combinations, least bound first, until none can win.
+  void close_all() {
+    while (Combination* next = least()) {
       if (next->search->bound() >= incumbent_.cutoff()) {
         break;
       }
@@ -143,6 +156,20 @@ class CombinationSearch::Impl {
   }
 
   void add_combination(Problem& problem, Schedule schedule, int stages, int chunks, TieCase tie) {
+    StageSearch& stage_search = stages_of(problem, chunks, tie);
+    Combination combination;
+    combination.search = std::make_unique<PipelineSearch>(
+        problem, stage_search, PipelineShape{schedule, stages, chunks, tie}, incumbent_);
+    combination.problem = &problem;
+    combination.stages = stages;
+    combination.chunks = chunks;
+    combination.tie = tie;
+    const int most_stages = most_stages_of(problem);
+    combination.coarse_weight = 1.0 / (problem.num_microbatches() + most_stages - 1);
+    combinations_.push_back(std::move(combination));
+  }
+
+  StageSearch& stages_of(Problem& problem, int chunks, TieCase tie) {
     std::unique_ptr<StageSearch>& stage_search = stages_[{&problem, chunks, tie}];
     if (stage_search == nullptr) {
       LayerChain chain;
@@ -157,20 +184,63 @@ class CombinationSearch::Impl {
       }
       stage_search = std::make_unique<StageSearch>(problem, chain, tie);
     }
-    Combination combination;
-    combination.search = std::make_unique<PipelineSearch>(
-        problem, *stage_search, PipelineShape{schedule, stages, chunks, tie}, incumbent_);
-    combination.stages = stages;
-    const int most_stages = most_stages_of(problem);
-    combination.coarse_weight = 1.0 / (problem.num_microbatches() + most_stages - 1);
-    combinations_.push_back(std::move(combination));
+    return *stage_search;
+  }
+
+  // Devices times weighted time of one micro-batch, each layer on the mesh that wastes least.
+  double work_of(const Combination& combination) {
+    Problem& problem = *combination.problem;
+    const auto [entry, is_new] = work_.try_emplace({&problem, combination.tie}, 0);
+    if (!is_new) {
+      return entry->second;
+    }
+    std::set<std::pair<int, int>> shapes;  // (shape, devices)
+    for (int used = 0; used < problem.places().num_states(); ++used) {
+      for (const StagePlaces::Step& step : problem.places().steps(used)) {
+        for (const int shape : problem.shapes_at(step.place)) {
+          shapes.emplace(shape, step.place.size);
+        }
+      }
+    }
+    StageSearch& stages = stages_of(problem, 1, combination.tie);
+    std::map<int, double> least;  // by block
+    for (int layer = 0; layer < problem.num_layers(); ++layer) {
+      const auto [work, is_new_block] = least.try_emplace(problem.block_of(layer), kForbidden);
+      if (is_new_block) {
+        for (const auto& [shape, devices] : shapes) {
+          StageKey key;
+          key.shape = shape;
+          key.begin = layer;
+          key.end = layer + 1;
+          work->second =
+              std::min(work->second, devices * stages.bound(key, combination.coarse_weight));
+        }
+      }
+      entry->second += work->second;
+    }
+    return entry->second;
+  }
+
+  // In the weighted times of pipeline_search.h: with N devices the largest is at least work / N,
+  // and their sum at least work / (N - P + 1), for no stage is larger than that.
+  double work_bound(const Combination& combination) {
+    Problem& problem = *combination.problem;
+    const double work = work_of(combination);
+    const double devices = problem.places().num_free(0);
+    const double period = work / devices;
+    const int m = problem.num_microbatches();
+    if (combination.chunks > 1) {
+      // work counts every layer of the model: each of the chunks.
+      return (m + static_cast<double>(combination.stages - 1) / combination.chunks) * period;
+    }
+    return (m - 1) * period + work / (devices - combination.stages + 1);
   }
 
   // Unsolved combination of least bound; ties: the earlier one.
-  Combination* least(int most_stages) {
+  Combination* least() {
     Combination* best = nullptr;
     for (Combination& combination : combinations_) {
-      if (!combination.is_solved && combination.stages <= most_stages &&
+      if (!combination.is_solved &&
           (best == nullptr || combination.search->bound() < best->search->bound())) {
         best = &combination;
       }
@@ -181,6 +251,7 @@ class CombinationSearch::Impl {
   const CombinationLimits limits_;
   Incumbent& incumbent_;
   std::vector<Combination> combinations_;
+  std::map<std::pair<const Problem*, TieCase>, double> work_;
   std::map<std::tuple<const Problem*, int, TieCase>, std::unique_ptr<StageSearch>> stages_;
 };
 

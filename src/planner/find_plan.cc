@@ -9,6 +9,7 @@
 #include "planner/microbatches.h"
 #include "planner/model.h"
 #include "planner/runner_ups.h"
+#include "planner/space.h"
 
 namespace shardwise {
 
@@ -26,7 +27,10 @@ class PlanSearch {
       : request_(request),
         cluster_(cluster),
         costs_(costs),
-        places_(cluster),
+        places_(cluster,
+                planning::is_aligned(request.limits, cluster),
+                planning::stage_sizes(
+                    request.graph(request.batch), cluster, request.free_axes, request.limits)),
         search_({request.schedules, 1, request.limits.max_stages}, incumbent_) {
     incumbent_.deadline = deadline;
     incumbent_.gap = request.gap;
@@ -96,7 +100,7 @@ PlanResult find_plan(const PlanRequest& request, const Cluster& cluster, const C
       planning::Deadline::after(request.time_limit.count, request.stop);
   PlanResult result = PlanSearch(request, cluster, costs, deadline).search();
   if (result.stop_reason == StopReason::kInfeasible && request.runner_ups == RunnerUps::kFind) {
-    result.infeasibility = planning::explain_infeasible(request, cluster, costs);
+    result.infeasibility = planning::explain_infeasible(request, cluster, costs, deadline);
   }
   if (result.plan && request.runner_ups == RunnerUps::kFind) {
     result.runner_ups = planning::find_runner_ups(request, cluster, costs, deadline);

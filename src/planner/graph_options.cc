@@ -1,5 +1,8 @@
 #include "planner/graph_options.h"
 
+#include <algorithm>
+#include <limits>
+#include <set>
 #include <utility>
 
 namespace shardwise::planning {
@@ -29,6 +32,39 @@ OptionSet GraphOptions::find(const Weights& weights,
                              const Matrix& limit,
                              const Criteria& criteria) {
   return find_options(costs_, modes_for(criteria.memory), weights, limit, criteria);
+}
+
+// While an op's backward computes, its workspace, the gradients of its results and the gradients of
+// its inputs are alive: a part of what option_search.cc counts.
+std::int64_t GraphOptions::least_transient() {
+  if (least_transient_ >= 0) {
+    return least_transient_;
+  }
+  least_transient_ = 0;
+  for (int o = 0; o < costs_.num_ops(); ++o) {
+    const Op& op = costs_.block().ops[static_cast<std::size_t>(o)];
+    if (op.kind == OpKind::kAdd || costs_.choices(o).empty()) {
+      continue;
+    }
+    std::int64_t least = std::numeric_limits<std::int64_t>::max();
+    for (int c = 0; c < static_cast<int>(costs_.choices(o).size()); ++c) {
+      std::int64_t bytes = costs_.workspace(o, c, false);
+      for (const Operand& output : op.outputs) {
+        bytes +=
+            costs_.has_cost(output.tensor) ? costs_.produced_gradient_bytes(output.tensor, c) : 0;
+      }
+      std::set<TensorIndex> seen;
+      for (int i = 0; i < static_cast<int>(op.inputs.size()); ++i) {
+        const TensorIndex tensor = op.inputs[static_cast<std::size_t>(i)].tensor;
+        if (costs_.has_cost(tensor) && seen.insert(tensor).second) {
+          bytes += costs_.gradient_bytes(tensor, costs_.use_class(o, i, c));
+        }
+      }
+      least = std::min(least, bytes);
+    }
+    least_transient_ = std::max(least_transient_, least);
+  }
+  return least_transient_;
 }
 
 std::int64_t GraphOptions::exact_transient(const Option& option) const {

@@ -24,6 +24,7 @@ class GraphOptions final : public BlockOptions {
   BlockBound bound(const Weights& weights) override;
   std::optional<Option> minimiser(const Weights& weights, int mode, int input, int output) override;
   OptionSet find(const Weights& weights, const Matrix& limit, const Criteria& criteria) override;
+  std::int64_t least_transient() override;
   std::int64_t exact_transient(const Option& option) const override;
 
  private:
@@ -35,6 +36,7 @@ class GraphOptions final : public BlockOptions {
   const std::vector<Mode> modes_;
   const std::vector<Mode> fastest_modes_;
   const bool may_save_output_;
+  std::int64_t least_transient_ = -1;  // not yet known
 };
 
 }  // namespace shardwise::planning

@@ -81,6 +81,14 @@ std::optional<Option> ListedOptions::minimiser(const Weights& weights,
   return best == nullptr ? std::nullopt : std::optional<Option>(*best);
 }
 
+std::int64_t ListedOptions::least_transient() {
+  const auto least =
+      std::min_element(options_.begin(), options_.end(), [](const Option& a, const Option& b) {
+        return a.transient < b.transient;
+      });
+  return least == options_.end() ? 0 : least->transient;
+}
+
 OptionSet ListedOptions::find(const Weights& weights,
                               const Matrix& limit,
                               const Criteria& criteria) {

@@ -26,6 +26,7 @@ class ListedOptions final : public BlockOptions {
   BlockBound bound(const Weights& weights) override;
   std::optional<Option> minimiser(const Weights& weights, int mode, int input, int output) override;
   OptionSet find(const Weights& weights, const Matrix& limit, const Criteria& criteria) override;
+  std::int64_t least_transient() override;
   std::int64_t exact_transient(const Option& option) const override { return option.transient; }
 
  private:

@@ -72,12 +72,13 @@ std::vector<int> MicrobatchModel::devices_at(const StagePlace& place) const {
 }
 
 const std::vector<int>& MicrobatchModel::shapes_at(const StagePlace& place) {
-  const auto [entry, is_new] = shapes_at_.try_emplace(place);
+  const auto [entry, is_new] = shapes_at_.try_emplace(places_.name_of(place));
   if (!is_new) {
     return entry->second;
   }
   const std::vector<int> devices = devices_at(place);
-  for (const Mesh& mesh : meshes_of(graph_, place.size, request_.free_axes, request_.limits)) {
+  for (const Mesh& mesh :
+       meshes_of(graph_, place.size, request_.free_axes, request_.limits, places_.is_aligned())) {
     StageShape shape = shape_of(cluster_, devices, mesh);
     if (mesh.sizes[1] < mesh.sizes[2] && !order_matters(shape)) {
       continue;  // the same as with both axes renamed
@@ -155,7 +156,7 @@ std::pair<StagePlace, StagePlace> MicrobatchModel::names_of(const StagePlace& a,
       cluster_.levels.empty() ||
       (cluster_.levels.size() == 1 && cluster_.num_devices() <= cluster_.levels[0].size);
   if (!is_flat || a == b) {
-    return {a, b};
+    return places_.names_of(a, b);
   }
   return {{a.type, 0, a.size}, {b.type, -1, b.size}};
 }

@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <optional>
 #include <set>
+#include <unordered_map>
 
 #include "core/errors.h"
 #include "cost/evaluate.h"
@@ -13,6 +15,10 @@ namespace shardwise::planning {
 namespace {
 
 std::size_t at(int index) { return static_cast<std::size_t>(index); }
+
+// Width of the first window above the bound, and how windows grow.
+constexpr double kFirstWindow = 1.0 / 512;
+constexpr double kWindowGrowth = 4;
 
 // Between stages: layers [0, layer) of the chain are still to be placed, and `used` says which
 // devices are taken (StagePlaces).
@@ -86,6 +92,38 @@ class PipelineSearch::Impl {
     labels_ = {};
   }
 
+  void raise_to(double bound) { bound_ = std::max(bound_, bound); }
+
+  // Stages of one size, as large as all fit, and runs of about equal length: a first plan, quickly.
+  void try_equal_stages() {
+    for (const StagePlaces::Step& step : model_.places().steps(0)) {
+      if (step.place.size * shape_.stages <= model_.places().num_free(0)) {
+        only_size_ = std::max(only_size_, step.place.size);
+      }
+    }
+    longest_run_ = 2 * (chain_.size() / shape_.stages) + 2;
+    bound_weight_ = step_weight_;
+    constexpr int kMostRounds = 12;
+    for (int round = 0; round < kMostRounds && only_size_ > 0; ++round) {
+      reset_bounds();
+      if (best_of(to_go(0, start_)) >= cutoff()) {
+        break;
+      }
+      try_candidates();
+      bool rose = false;
+      for (const ShapedArc& arc : best_path()) {
+        rose |= stages_.sharpen(arc.key, step_weight_);
+      }
+      if (!rose) {
+        try_candidates();
+        break;
+      }
+    }
+    only_size_ = 0;
+    longest_run_ = std::numeric_limits<int>::max();
+    reset_bounds();
+  }
+
   void sharpen() {
     constexpr int kMostRounds = 400;
     for (int round = 0; round < kMostRounds; ++round) {
@@ -108,20 +146,25 @@ class PipelineSearch::Impl {
     if (bound_ >= incumbent_.cutoff()) {
       return;
     }
-    // First what the bounds found, then only the stages of the best path: a good incumbent makes
-    // all that follows cheaper.
     try_candidates();
-    std::set<StageKey> path;
-    for (const ShapedArc& arc : best_path()) {
-      path.insert(arc.key);
-    }
-    search_exactly(&path);
-    if (bound_ < incumbent_.cutoff()) {
-      bound_ = std::max(bound_, std::min(search_exactly(nullptr), incumbent_.cutoff()));
+    // Plans a little above the bound first: fronts within a narrow window are small, and mostly the
+    // best plan is there. What the window does not hold raises the bound to its edge.
+    for (double width = kFirstWindow; bound_ < incumbent_.cutoff(); width *= kWindowGrowth) {
+      target_ = width < 1 ? bound_ * (1 + width) : kForbidden;
+      const double proved = search_exactly();
+      const double edge = std::min(target_, incumbent_.cutoff());
+      target_ = kForbidden;
+      bound_ = std::max(bound_, std::min(proved, edge));
+      if (proved < edge) {
+        return;  // a limit on labels was hit
+      }
     }
   }
 
  private:
+  // What a plan must be below to be looked for.
+  double cutoff() const { return std::min(target_, incumbent_.cutoff()); }
+
   // --- bounds -----------------------------------------------------------------------------------
 
   StageKey key_of(int from_end, int shape, int begin, int end) const {
@@ -178,19 +221,17 @@ class PipelineSearch::Impl {
     return best;
   }
 
-  void reset_bounds() {
-    to_go_.assign(at(shape_.stages + 1) * at(chain_.size() + 1) * at(model_.places().num_states()),
-                  std::nullopt);
-  }
-  std::optional<BoundFront>& known_to_go(int from_end, const Position& position) {
+  void reset_bounds() { to_go_.clear(); }
+  std::size_t number_of(int from_end, const Position& position) const {
     const std::size_t row = at(from_end) * at(chain_.size() + 1) + at(position.layer);
-    return to_go_[row * at(model_.places().num_states()) + at(position.used)];
+    return row * at(model_.places().num_states()) + at(position.used);
   }
 
   // Bounds on the stages from `from_end` to the first one.
   const BoundFront& to_go(int from_end, const Position& position) {
-    if (known_to_go(from_end, position)) {
-      return *known_to_go(from_end, position);
+    const std::size_t number = number_of(from_end, position);
+    if (const auto known = to_go_.find(number); known != to_go_.end()) {
+      return known->second;
     }
     BoundFront front;
     if (from_end == shape_.stages) {
@@ -201,20 +242,18 @@ class PipelineSearch::Impl {
       for_each_arc(from_end, position, [&](const StagePlace& place, const Position& next) {
         incumbent_.deadline.check();
         const double stage = stage_bound(from_end, place, next.layer, position.layer);
-        if (objective(add_stage({}, stage)) >= incumbent_.cutoff()) {
+        if (objective(add_stage({}, stage)) >= cutoff()) {
           return;
         }
         for (const BoundLabel& label : to_go(from_end + 1, next)) {
           const BoundLabel longer = add_stage(label, stage);
-          if (objective(longer) < incumbent_.cutoff()) {
+          if (objective(longer) < cutoff()) {
             insert_bound(front, longer);
           }
         }
       });
     }
-    std::optional<BoundFront>& known = known_to_go(from_end, position);
-    known = std::move(front);
-    return *known;
+    return to_go_.emplace(number, std::move(front)).first->second;
   }
 
   // Stages that may stand at `from_end` and end where the position begins; shortest runs first.
@@ -223,12 +262,13 @@ class PipelineSearch::Impl {
     const int size_limit = model_.max_stage_devices();
     for (const StagePlaces::Step& step : model_.places().steps(position.used)) {
       if ((size_limit > 0 && step.place.size > size_limit) ||
+          (only_size_ > 0 && step.place.size != only_size_) ||
           !leaves_devices(from_end, step.used) || model_.shapes_at(step.place).empty()) {
         continue;
       }
       const int others = shape_.stages - 1 - from_end;
       for (int begin = others == 0 ? 0 : position.layer - 1; begin >= others; --begin) {
-        if (is_run(begin, position.layer, others)) {
+        if (is_run(begin, position.layer, others) && position.layer - begin <= longest_run_) {
           visit(step.place, Position{begin, step.used});
         }
         if (others == 0) {
@@ -299,7 +339,7 @@ class PipelineSearch::Impl {
   // Largest c of a stage between these labels for which the whole stays below the cutoff.
   double room(const BoundLabel& later, const BoundLabel& earlier) const {
     const double most = std::max(later.most, earlier.most);
-    const double rest = incumbent_.cutoff() - later.sum - earlier.sum;
+    const double rest = cutoff() - later.sum - earlier.sum;
     if (interleaved_) {
       return rest / rounds_ > most ? rest / rounds_ : -kForbidden;
     }
@@ -408,7 +448,7 @@ class PipelineSearch::Impl {
     }
     const std::int64_t objective =
         step_time(labels_.back()) + model_.step_overhead(labels_.back().ranks);
-    if (static_cast<double>(objective) < incumbent_.cutoff()) {
+    if (static_cast<double>(objective) < cutoff()) {
       adopt(static_cast<int>(labels_.size()) - 1);
     }
   }
@@ -423,14 +463,14 @@ class PipelineSearch::Impl {
     return is_shared == (shape_.tie == TieCase::kShared);
   }
 
-  // Searches stages on `only` (null: all) with exact fronts; improves the incumbent. Returns a
+  // Searches plans below cutoff() with exact fronts; improves the incumbent. Returns a
   // proved bound on the plans looked at that the incumbent does not beat.
-  double search_exactly(const std::set<StageKey>* only) {
+  double search_exactly() {
     while (true) {
-      collect_arcs(only);
+      collect_arcs();
       make_fronts();
       const Outcome outcome = walk();
-      if (outcome.best < 0 || outcome.objective >= incumbent_.cutoff()) {
+      if (outcome.best < 0 || outcome.objective >= cutoff()) {
         return is_complete_ ? kForbidden : bound_;
       }
       if (outcome.is_verified) {
@@ -447,7 +487,7 @@ class PipelineSearch::Impl {
   }
 
   // Stages that may be part of a plan below the cutoff, and the limits of their fronts.
-  void collect_arcs(const std::set<StageKey>* only) {
+  void collect_arcs() {
     exact_arcs_.clear();
     limits_.clear();
     bound_weight_ = step_weight_;
@@ -458,7 +498,7 @@ class PipelineSearch::Impl {
       std::map<Position, BoundFront> next;
       for (const auto& reached : from_end) {
         for_each_arc(j, reached.first, [&](const StagePlace& place, const Position& before) {
-          collect(j, reached.first, place, before, reached.second, only, next);
+          collect(j, reached.first, place, before, reached.second, next);
         });
       }
       from_end = std::move(next);
@@ -470,7 +510,6 @@ class PipelineSearch::Impl {
                const StagePlace& place,
                const Position& before,
                const BoundFront& later,
-               const std::set<StageKey>* only,
                std::map<Position, BoundFront>& next) {
     incumbent_.deadline.check();
     const BoundFront& earlier = to_go(j + 1, before);
@@ -484,7 +523,7 @@ class PipelineSearch::Impl {
     for (const int shape : model_.shapes_at(place)) {
       const StageKey key = key_of(j, shape, before.layer, position.layer);
       const double bound = stages_.bound(key, step_weight_);
-      if (bound > most_room || bound == kForbidden || (only != nullptr && !only->contains(key))) {
+      if (bound > most_room || bound == kForbidden) {
         continue;
       }
       least = std::min(least, bound);
@@ -516,9 +555,13 @@ class PipelineSearch::Impl {
     }
   }
 
+  // Where memory raises the bound, a front that ignores it would hold all that the bound excludes.
   FrontLevel level_of(const StageKey& key) const {
     const auto known = levels_.find(key);
-    return known == levels_.end() ? FrontLevel::kTimes : known->second;
+    if (known != levels_.end()) {
+      return known->second;
+    }
+    return stages_.is_memory_tight(key, step_weight_) ? FrontLevel::kMemory : FrontLevel::kTimes;
   }
 
   // Looks closer at the stages of a label that may not fit. False if there is no closer look.
@@ -527,7 +570,8 @@ class PipelineSearch::Impl {
     for (int l = label; labels_[at(l)].arc != nullptr; l = labels_[at(l)].parent) {
       const Label& part = labels_[at(l)];
       if (!part.point->is_verified) {
-        FrontLevel& level = levels_.try_emplace(part.arc->key, FrontLevel::kTimes).first->second;
+        FrontLevel& level =
+            levels_.try_emplace(part.arc->key, level_of(part.arc->key)).first->second;
         if (level == FrontLevel::kExact) {
           continue;
         }
@@ -609,7 +653,7 @@ class PipelineSearch::Impl {
         for (const int label : labels) {
           incumbent_.deadline.check();
           const Label longer = extend(j, label, arc, point, transfer);
-          if (completed(longer, shape_.stages - 1 - j, rest) < incumbent_.cutoff()) {
+          if (completed(longer, shape_.stages - 1 - j, rest) < cutoff()) {
             insert(next[{arc.place, arc.shape, inner_input(arc, point)}], longer);
           }
         }
@@ -756,9 +800,12 @@ class PipelineSearch::Impl {
   const double step_weight_;
   Position start_;
   double bound_ = 0;
+  int only_size_ = 0;                                  // > 0: of all stages, try_equal_stages()
+  int longest_run_ = std::numeric_limits<int>::max();  //
+  double target_ = kForbidden;                         // edge of the window being searched
   bool is_complete_ = true;
   double bound_weight_ = 0;  // at most step_weight_: what the bounds in to_go_ are made with
-  std::vector<std::optional<BoundFront>> to_go_;  // [stage from the end][layer][used]
+  std::unordered_map<std::size_t, BoundFront> to_go_;  // looked up only
   std::map<std::pair<int, Position>, std::vector<ShapedArc>> exact_arcs_;
   std::map<StageKey, double> limits_;
   std::map<StageKey, FrontLevel> levels_;
@@ -776,6 +823,8 @@ PipelineSearch::~PipelineSearch() = default;
 
 double PipelineSearch::bound() const { return impl_->bound(); }
 void PipelineSearch::raise_bound(double step_weight) { impl_->raise_bound(step_weight); }
+void PipelineSearch::raise_to(double bound) { impl_->raise_to(bound); }
+void PipelineSearch::try_equal_stages() { impl_->try_equal_stages(); }
 void PipelineSearch::release() { impl_->release(); }
 double PipelineSearch::step_weight() const { return impl_->step_weight(); }
 void PipelineSearch::sharpen() { impl_->sharpen(); }

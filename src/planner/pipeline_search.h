@@ -46,6 +46,10 @@ class PipelineSearch {
   // Raises the bound with the stages' bounds for any weight up to w: less than w gives a weaker
   // bound, but one weight can serve several numbers of stages.
   void raise_bound(double step_weight);
+  // Raises the bound to one that the caller has proved.
+  void raise_to(double bound);
+  // Improves the incumbent by a plan whose stages have equally many devices, if that is easy.
+  void try_equal_stages();
   // Raises the bound and sharpens the stages on the best path, while the bound stays below the
   // incumbent and that pays.
   void sharpen();

@@ -37,6 +37,10 @@ struct SpaceLimits {
   // kForbidden: free mesh axes never shard "b", so only the data axis splits the batch.
   enum class BatchOnFreeAxes { kAllowed, kForbidden };
   BatchOnFreeAxes batch_on_free_axes = BatchOnFreeAxes::kAllowed;
+  // kAligned: stages of whole nodes, or of a part of a node that divides it, and free axes that
+  // divide some dimension without padding. kAuto: kAll up to 16 devices, beyond that kAligned.
+  enum class StageSizes { kAuto, kAll, kAligned };
+  StageSizes stage_sizes = StageSizes::kAuto;
 };
 
 enum class RunnerUps { kFind, kSkip };
@@ -64,12 +68,14 @@ struct RunnerUp {
   Picoseconds step_time{0};
 };
 
-// Why nothing fits: the plan that comes nearest to fitting, on its worst stage.
+// Why nothing fits: the worst stage of a plan that needs the least memory on top.
 struct Infeasibility {
   int device = 0;      // first device of that stage
   StageMemory memory;  // of that stage
   int first_layer = 0;
   int end_layer = 0;
+  Bytes extra_memory{0};  // with so much more on every device this plan fits
+  bool is_least = false;  // proved, within 1/4096 of a device's memory
   std::string would_fit;  // smallest single change that would
 };
 

@@ -42,6 +42,8 @@ class BlockOptions {
                                           int output) = 0;
   // All options with weighted cost <= limit(input, output) that no other beats.
   virtual OptionSet find(const Weights& weights, const Matrix& limit, const Criteria& criteria) = 0;
+  // At most the transient memory of every option.
+  virtual std::int64_t least_transient() = 0;
   virtual std::int64_t exact_transient(const Option& option) const = 0;
 };
 

@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <functional>
 
+#include "planner/space.h"
+
 namespace shardwise::planning {
 
 namespace {
@@ -71,11 +73,14 @@ std::vector<RunnerUp> find_runner_ups(const PlanRequest& request,
 
 std::string describe_space(const PlanRequest& request, const Cluster& cluster, int num_counts) {
   return fmt::format(
-      "{} devices, {} micro-batch count{}, every layer split and stage size, {} free mesh ax{} "
+      "{} devices, {} micro-batch count{}, every layer split, {}, {} free mesh ax{} "
       "with a choice per op, state sharding and recomputation per layer",
       cluster.num_devices(),
       num_counts,
       num_counts == 1 ? "" : "s",
+      is_aligned(request.limits, cluster)
+          ? "stages of whole nodes or even parts of one, free axes without padding"
+          : "every stage size",
       request.free_axes,
       request.free_axes == 1 ? "is" : "es");
 }

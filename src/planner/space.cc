@@ -10,8 +10,8 @@ namespace {
 
 std::size_t at(int index) { return static_cast<std::size_t>(index); }
 
-// Whether a free axis of this size can shard something of some op.
-bool is_usable(const Graph& graph, int size) {
+// Whether a free axis of this size can shard something of some op; `evenly`: without padding.
+bool is_usable(const Graph& graph, int size, bool evenly) {
   if (size == 1) {
     return true;
   }
@@ -20,7 +20,8 @@ bool is_usable(const Graph& graph, int size) {
     for (const Op& op : block.ops) {
       for (int axis = 0; axis < static_cast<int>(op.axes.size()); ++axis) {
         const AxisAssignment assignment{kUnassigned, static_cast<std::int8_t>(axis), kUnassigned};
-        if (is_valid_assignment(op, assignment, mesh)) {
+        const bool counts = !evenly || op.axes[at(axis)].sharding == AxisSharding::kEven;
+        if (counts && is_valid_assignment(op, assignment, mesh)) {
           return true;
         }
       }
@@ -47,6 +48,13 @@ int nodes_touched(const Cluster& cluster, const std::vector<int>& devices, int s
 
 }  // namespace
 
+bool is_aligned(const SpaceLimits& limits, const Cluster& cluster) {
+  constexpr int kMostDevices = 16;
+  return limits.stage_sizes == SpaceLimits::StageSizes::kAligned ||
+         (limits.stage_sizes == SpaceLimits::StageSizes::kAuto &&
+          cluster.num_devices() > kMostDevices);
+}
+
 StageShape shape_of(const Cluster& cluster, const std::vector<int>& devices, const Mesh& mesh) {
   StageShape shape;
   shape.mesh = mesh;
@@ -57,10 +65,8 @@ StageShape shape_of(const Cluster& cluster, const std::vector<int>& devices, con
   return shape;
 }
 
-std::vector<Mesh> meshes_of(const Graph& graph,
-                            int num_devices,
-                            int free_axes,
-                            const SpaceLimits& limits) {
+std::vector<Mesh> meshes_of(
+    const Graph& graph, int num_devices, int free_axes, const SpaceLimits& limits, bool aligned) {
   std::vector<Mesh> meshes;
   // Large data degrees first: among equals they are the plainest.
   for (int data = num_devices; data >= 1; --data) {
@@ -73,14 +79,44 @@ std::vector<Mesh> meshes_of(const Graph& graph,
       const int first = rest % second == 0 ? rest / second : 0;
       const int axes = (first > 1 ? 1 : 0) + (second > 1 ? 1 : 0);
       const bool is_canonical = first > 1 || second == 1;
-      if (first == 0 || !is_canonical || axes > free_axes || !is_usable(graph, first) ||
-          !is_usable(graph, second)) {
+      if (first == 0 || !is_canonical || axes > free_axes || !is_usable(graph, first, aligned) ||
+          !is_usable(graph, second, aligned)) {
         continue;
       }
       meshes.push_back({{data, first, second}});
     }
   }
   return meshes;
+}
+
+std::vector<bool> stage_sizes(const Graph& whole_batch,
+                              const Cluster& cluster,
+                              int free_axes,
+                              const SpaceLimits& limits) {
+  const bool aligned = is_aligned(limits, cluster);
+  const int node = node_size(cluster);
+  const int most = cluster.num_devices();
+  std::vector<bool> is_free(at(most) + 1, false);  // sizes of free axes
+  for (int size = 1; size <= most; ++size) {
+    is_free[at(size)] = is_usable(whole_batch, size, aligned);
+  }
+  std::vector<bool> is_size(at(most) + 1, false);
+  const auto add = [&](int product, int axes, const auto& add_more) -> void {
+    if (!aligned || product % node == 0 || node % product == 0) {
+      is_size[at(product)] = true;
+    }
+    for (int free = 2; axes < free_axes && product * free <= most; ++free) {
+      if (is_free[at(free)]) {
+        add_more(product * free, axes + 1, add_more);
+      }
+    }
+  };
+  for (int data = 1; data <= most; ++data) {
+    if (whole_batch.microbatch % data == 0) {
+      add(data, 0, add);
+    }
+  }
+  return is_size;
 }
 
 bool order_matters(const StageShape& shape) { return shape.placements.back().level > 0; }
@@ -180,18 +216,19 @@ std::vector<std::vector<int>> devices_by_type(const Cluster& cluster) {
   return devices;
 }
 
-std::vector<int> places_for(const Cluster& cluster,
-                            const std::vector<int>& devices,
-                            int used,
-                            int size) {
+std::vector<int> places_for(
+    const Cluster& cluster, const std::vector<int>& devices, int used, int size, bool aligned) {
   const int tight = static_cast<int>(devices.size()) - used - size;
-  if (tight < 0) {
+  const int node = node_size(cluster);
+  if (tight < 0 || (aligned && size % node != 0 && node % size != 0)) {
     return {};
   }
   std::vector<int> places{tight};
-  const int node = node_size(cluster);
   const int fewest = (size + node - 1) / node;
   if (nodes_touched(cluster, devices, tight, size) > fewest) {
+    if (aligned) {
+      places.clear();
+    }
     for (int start = tight - 1; start >= 0; --start) {
       if (nodes_touched(cluster, devices, start, size) == fewest) {
         places.push_back(start);

@@ -10,6 +10,9 @@
 
 namespace shardwise::planning {
 
+// Whether stages keep to whole nodes (SpaceLimits::StageSizes).
+bool is_aligned(const SpaceLimits& limits, const Cluster& cluster);
+
 // What prices of a layer depend on besides the layer itself: equal shapes, equal prices.
 struct StageShape {
   Mesh mesh;
@@ -22,10 +25,14 @@ StageShape shape_of(const Cluster& cluster, const std::vector<int>& devices, con
 
 // Meshes of `num_devices` devices for micro-batches of `microbatch` sequences. Every axis divides
 // what it shards: the data axis the micro-batch; a free axis can shard some axis of some op.
-std::vector<Mesh> meshes_of(const Graph& graph,
-                            int num_devices,
-                            int free_axes,
-                            const SpaceLimits& limits);
+std::vector<Mesh> meshes_of(
+    const Graph& graph, int num_devices, int free_axes, const SpaceLimits& limits, bool aligned);
+
+// [n]: whether stages of n devices have a mesh for micro-batches of up to the whole batch.
+std::vector<bool> stage_sizes(const Graph& whole_batch,
+                              const Cluster& cluster,
+                              int free_axes,
+                              const SpaceLimits& limits);
 
 // Whether renaming free axes 1 and 2 can change a price: not on one part of the innermost level.
 bool order_matters(const StageShape& shape);
@@ -50,9 +57,8 @@ std::vector<std::vector<int>> devices_by_type(const Cluster& cluster);
 // Where a stage of `size` devices may go when the last `used` devices of `devices` are taken: right
 // before them and, if that place straddles parts of the innermost level that fewer parts could
 // hold, at the next place that does not. First index of the stage in `devices`.
-std::vector<int> places_for(const Cluster& cluster,
-                            const std::vector<int>& devices,
-                            int used,
-                            int size);
+// `aligned`: only where it does not straddle, and only sizes that divide a node or are whole nodes.
+std::vector<int> places_for(
+    const Cluster& cluster, const std::vector<int>& devices, int used, int size, bool aligned);
 
 }  // namespace shardwise::planning

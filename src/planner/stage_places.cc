@@ -1,5 +1,6 @@
 #include "planner/stage_places.h"
 
+#include <algorithm>
 #include <numeric>
 
 #include "planner/space.h"
@@ -43,14 +44,31 @@ void StagePlaces::add_states(const std::vector<std::vector<int>>& sizes, StartsO
   }
 }
 
-StagePlaces::StagePlaces(const Cluster& cluster) : devices_(devices_by_type(cluster)) {
+StagePlaces::StagePlaces(const Cluster& cluster, bool aligned, const std::vector<bool>& is_size)
+    : aligned_(aligned), devices_(devices_by_type(cluster)) {
+  for (std::size_t level = 0; level + 1 < cluster.levels.size(); ++level) {
+    period_ *= std::max(cluster.levels[level].size, 1);
+  }
+  if (cluster.levels.size() == 1 && cluster.num_devices() > cluster.levels[0].size) {
+    period_ = 0;
+  }
+  for (const std::vector<int>& devices : devices_) {
+    const bool is_run = !devices.empty() &&
+                        devices.back() - devices.front() + 1 == static_cast<int>(devices.size());
+    period_ = is_run ? period_ : 0;
+  }
+
   std::vector<std::vector<int>> sizes;
   for (const std::vector<int>& devices : devices_) {
-    sizes.emplace_back(devices.size());
-    std::iota(sizes.back().begin(), sizes.back().end(), 1);
+    sizes.emplace_back();
+    for (std::size_t size = 1; size <= devices.size(); ++size) {
+      if (is_size[size]) {
+        sizes.back().push_back(static_cast<int>(size));
+      }
+    }
   }
   add_states(sizes, [&](int type, int used, int size) {
-    return places_for(cluster, devices_[at(type)], used, size);
+    return places_for(cluster, devices_[at(type)], used, size, aligned_);
   });
 }
 
@@ -65,6 +83,23 @@ StagePlaces::StagePlaces(const std::vector<int>& counts,
   add_states(sizes, [&](int type, int used, int size) {
     return std::vector<int>{counts[at(type)] - used - size};
   });
+}
+
+StagePlace StagePlaces::name_of(const StagePlace& place) const {
+  return period_ == 0 ? place : StagePlace{place.type, place.start % period_, place.size};
+}
+
+// Devices of a type are numbered in one run, so both places move by the same number.
+std::pair<StagePlace, StagePlace> StagePlaces::names_of(const StagePlace& a,
+                                                        const StagePlace& b) const {
+  if (period_ == 0) {
+    return {a, b};
+  }
+  const int shift = std::min(a.start, b.start) / period_ * period_;
+  const auto moved = [&](const StagePlace& place) {
+    return StagePlace{place.type, place.start - shift, place.size};
+  };
+  return {moved(a), moved(b)};
 }
 
 }  // namespace shardwise::planning

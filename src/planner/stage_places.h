@@ -2,6 +2,7 @@
 #pragma once
 
 #include <compare>
+#include <utility>
 #include <vector>
 
 #include "graph/cluster.h"
@@ -26,7 +27,8 @@ class StagePlaces {
     int used = 0;  // afterwards
   };
 
-  explicit StagePlaces(const Cluster& cluster);
+  // `aligned`: space.h. `is_size[n]`: whether a stage may have n devices.
+  StagePlaces(const Cluster& cluster, bool aligned, const std::vector<bool>& is_size);
   // Devices that only their number tells apart: counts[type] of them, stages of sizes[type].
   StagePlaces(const std::vector<int>& counts, const std::vector<std::vector<int>>& sizes);
 
@@ -35,6 +37,11 @@ class StagePlaces {
   const std::vector<Step>& steps(int used) const { return steps_[static_cast<std::size_t>(used)]; }
   int num_used(int used) const { return num_used_[static_cast<std::size_t>(used)]; }
   int num_free(int used) const { return num_devices_ - num_used(used); }
+  bool is_aligned() const { return aligned_; }
+
+  // One place for all that the network cannot tell apart, and one pair for all such pairs.
+  StagePlace name_of(const StagePlace& place) const;
+  std::pair<StagePlace, StagePlace> names_of(const StagePlace& a, const StagePlace& b) const;
 
  private:
   // starts_of(type, used of that type, size): where stages may start.
@@ -42,6 +49,10 @@ class StagePlaces {
   void add_states(const std::vector<std::vector<int>>& sizes, StartsOf starts_of);
 
   int num_devices_ = 0;
+  bool aligned_ = false;
+  // Moving all devices by so many leaves every pair of them at the same level of the network; 0: no
+  // such number.
+  int period_ = 1;
   std::vector<std::vector<int>> devices_;
   std::vector<std::vector<Step>> steps_;
   std::vector<int> num_used_;

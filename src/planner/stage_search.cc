@@ -1,10 +1,8 @@
 #include "planner/stage_search.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
-#include <cstdio>
-#include <cstdlib>
+#include <tuple>
 
 #include "core/errors.h"
 #include "cost/stage_prices.h"
@@ -127,7 +125,20 @@ double StageSearch::bound_with(const StageKey& key, double step_weight, double m
       }
     }
   }
-  return least - multiplier * static_cast<double>(model_.memory_limit(key.shape));
+  return least - multiplier * static_cast<double>(memory_left(key));
+}
+
+std::int64_t StageSearch::memory_left(const StageKey& key) {
+  std::int64_t transient = 0;
+  int previous = -1;
+  for (int i = key.begin; i < key.end; ++i) {
+    const int layer = chain_.layers[at(i)];
+    if (model_.block_of(layer) != previous) {
+      previous = model_.block_of(layer);
+      transient = std::max(transient, model_.options(key.shape, layer, tie_).least_transient());
+    }
+  }
+  return model_.memory_limit(key.shape) - transient;
 }
 
 double StageSearch::bound(const StageKey& key, double step_weight) {
@@ -162,6 +173,11 @@ std::optional<std::vector<Option>> StageSearch::least_memory_options(const Stage
 const std::vector<Option>* StageSearch::candidate(const StageKey& key, double step_weight) const {
   const auto known = duals_.find({key, step_weight});
   return known == duals_.end() || !known->second.fitting ? nullptr : &*known->second.fitting;
+}
+
+bool StageSearch::is_memory_tight(const StageKey& key, double step_weight) const {
+  const auto known = duals_.find({key, step_weight});
+  return known != duals_.end() && known->second.best_multiplier > 0;
 }
 
 bool StageSearch::sharpen(const StageKey& key, double step_weight) {
@@ -202,7 +218,7 @@ bool StageSearch::sharpen(const StageKey& key, double step_weight) {
     dual_of(key, step_weight).fitting = std::move(low.options);
     return false;
   }
-  if (least_memory(key) > limit) {
+  if (least_memory(key) > static_cast<double>(memory_left(key))) {
     dual_of(key, step_weight).cannot_fit = true;
     return true;
   }
@@ -240,6 +256,25 @@ bool StageSearch::sharpen(const StageKey& key, double step_weight) {
     }
   }
   if (high.memory <= limit) {
+    // Between two neighbours on the grid: the faster options for as many layers as fit.
+    const std::vector<Option> slow = *high.options;
+    const std::vector<Option> fast = *low.options;
+    const auto try_mixed = [&](const std::vector<Option>& head, const std::vector<Option>& tail) {
+      for (std::size_t cut = 1; cut < head.size(); ++cut) {
+        model_.deadline().check();
+        if (head[cut - 1].output != tail[cut].input) {
+          continue;
+        }
+        std::vector<Option> mixed(head.begin(), head.begin() + static_cast<std::ptrdiff_t>(cut));
+        mixed.insert(mixed.end(), tail.begin() + static_cast<std::ptrdiff_t>(cut), tail.end());
+        Trial trial = evaluate(std::move(mixed));
+        if (trial.memory <= limit && trial.time < high.time) {
+          high = std::move(trial);
+        }
+      }
+    };
+    try_mixed(slow, fast);
+    try_mixed(fast, slow);
     dual_of(key, step_weight).fitting = std::move(high.options);
   }
   return bound(key, step_weight) > before;
@@ -260,7 +295,8 @@ class StageSearch::FrontBuilder {
         weights_{1, request.step_weight, multiplier, multiplier > 0 ? request.key.in_flight : 1},
         bounds_(search.chain_bounds(request.key.shape, weights_)),
         memory_limit_(model_.memory_limit(request.key.shape)),
-        limit_(widened(request.limit + multiplier * static_cast<double>(memory_limit_))) {}
+        limit_(widened(request.limit +
+                       multiplier * static_cast<double>(search.memory_left(request.key)))) {}
 
   std::unique_ptr<StageFront> build() {
     front_ = std::make_unique<StageFront>();
@@ -399,7 +435,8 @@ class StageSearch::FrontBuilder {
     options = std::move(kept);
   }
 
-  bool is_beaten(const Label& b, const Label& a) const {
+  // b is nowhere better than a, memory aside.
+  bool is_slower(const Label& b, const Label& a) const {
     if (a.signature != b.signature || a.inner_input != b.inner_input ||
         a.inner_output != b.inner_output) {
       return false;
@@ -416,6 +453,13 @@ class StageSearch::FrontBuilder {
         return false;
       }
     } else if (a.forward + a.backward > b.forward + b.backward) {
+      return false;
+    }
+    return true;
+  }
+
+  bool is_beaten(const Label& b, const Label& a) const {
+    if (!is_slower(b, a)) {
       return false;
     }
     // What unequal chunks hold grows with each part, not with their sum.
@@ -441,10 +485,8 @@ class StageSearch::FrontBuilder {
     for (int i = key_.end - 1; i >= key_.begin; --i) {
       here = step(i, here);
     }
-    for (const std::vector<int>& front : here) {
-      for (const int label : front) {
-        add_point(label, output);
-      }
+    for (std::vector<int>& front : here) {
+      add_points(front, output);
     }
   }
 
@@ -548,8 +590,29 @@ class StageSearch::FrontBuilder {
     labels_.push_back(label);
   }
 
-  void add_point(int label, int output) {
-    model_.deadline().check();
+  // What fits beats all that is nowhere faster: memory has no further say.
+  void add_points(std::vector<int>& front, int output) {
+    std::sort(front.begin(), front.end(), [&](int a, int b) {
+      const Label& x = labels_[at(a)];
+      const Label& y = labels_[at(b)];
+      return std::tuple(x.forward + x.backward, x.per_step, a) <
+             std::tuple(y.forward + y.backward, y.per_step, b);
+    });
+    std::vector<int> fitting;
+    for (const int label : front) {
+      model_.deadline().check();
+      if (std::none_of(fitting.begin(), fitting.end(), [&](int other) {
+            return is_slower(labels_[at(label)], labels_[at(other)]);
+          })) {
+        if (add_point(label, output)) {
+          fitting.push_back(label);
+        }
+      }
+    }
+  }
+
+  // True if the point fits for certain.
+  bool add_point(int label, int output) {
     const Label& last = labels_[at(label)];
     StagePoint point;
     point.input = last.layout;
@@ -562,7 +625,7 @@ class StageSearch::FrontBuilder {
     }
     point.memory = search_.memory_of(key_, point.options);
     if (uses_memory_ && point.memory > memory_limit_) {
-      return;
+      return false;
     }
     for (int i = key_.begin; i < key_.end; ++i) {
       verify(i, point.options[at(i - key_.begin)]);
@@ -572,9 +635,10 @@ class StageSearch::FrontBuilder {
     if (point.is_verified) {
       point.memory = memory;
     } else if (request_.level == FrontLevel::kExact) {
-      return;
+      return false;
     }
     front_->points.push_back(std::move(point));
+    return front_->points.back().is_verified;
   }
 
   // Remembers the option with its exact transient.

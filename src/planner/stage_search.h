@@ -126,7 +126,9 @@ class StageSearch {
   bool sharpen(const StageKey& key, double step_weight);
   // Options that fit, of weighted time close to the bound: found by sharpen().
   const std::vector<Option>* candidate(const StageKey& key, double step_weight) const;
-  // Least memory of the stage, a bound; all parts included.
+  // Whether a multiplier above zero gave the bound.
+  bool is_memory_tight(const StageKey& key, double step_weight) const;
+  // Least state and activations of the stage, a bound.
   double least_memory(const StageKey& key);
   // Options that need about the least memory.
   std::optional<std::vector<Option>> least_memory_options(const StageKey& key);
@@ -178,6 +180,8 @@ class StageSearch {
   ChainBounds& memory_bounds(const StageKey& key);
   StageDual& dual_of(const StageKey& key, double step_weight);
   double bound_with(const StageKey& key, double step_weight, double multiplier);
+  // For state and activations: what no transient memory of the run can spare is taken off.
+  std::int64_t memory_left(const StageKey& key);
   std::int64_t ends_bytes(const StageKey& key, int input, int output);
   std::int64_t held_activations(const StageKey& key, const std::vector<Bytes>& kept);
 
