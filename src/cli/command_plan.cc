@@ -24,6 +24,7 @@ struct PlanFlags {
   std::vector<std::string> schedules;
   std::vector<int> microbatch_counts;
   int free_axes = 2;
+  std::string stage_sizes = "auto";
   double gap = 0;
   double time_limit_s = 0;
   int threads = 0;
@@ -52,6 +53,10 @@ PlanRequest make_request(const PlanFlags& flags, const Problem& problem) {
   request.free_axes = flags.free_axes;
   request.schedules = parse_schedules(flags.schedules);
   request.microbatch_counts = flags.microbatch_counts;
+  using StageSizes = SpaceLimits::StageSizes;
+  request.limits.stage_sizes = flags.stage_sizes == "all"       ? StageSizes::kAll
+                               : flags.stage_sizes == "aligned" ? StageSizes::kAligned
+                                                                : StageSizes::kAuto;
   request.gap = flags.gap;
   request.threads = flags.threads;
   if (flags.time_limit_s > 0) {
@@ -176,6 +181,12 @@ void add_plan_command(CLI::App& app, CommandRun& run) {
       ->check(CLI::PositiveNumber);
   command->add_option("--free-axes", flags->free_axes, "free mesh axes beside data: 1 or 2")
       ->check(CLI::Range(1, 2))
+      ->capture_default_str();
+  command
+      ->add_option("--stage-sizes",
+                   flags->stage_sizes,
+                   "all; aligned: whole nodes or even parts of one; auto: all up to 16 devices")
+      ->check(CLI::IsMember({"auto", "all", "aligned"}))
       ->capture_default_str();
   command->add_option("--gap", flags->gap, "stop when proved within this share, such as 0.01")
       ->check(CLI::Range(0.0, 1.0));

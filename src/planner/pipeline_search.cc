@@ -73,6 +73,17 @@ class PipelineSearch::Impl {
                              : m_ + shape.stages - 1),
         step_weight_(1 / rounds_) {
     start_.layer = chain_.size();
+    inner_begin_ = std::min(1, chain_.size() - 1);
+    inner_end_ = inner_begin_;
+    for (int i = 1, first = 1; i + 1 < chain_.size(); ++i) {
+      if (model_.block_of(chain_.layers[at(i)]) != model_.block_of(chain_.layers[at(first)])) {
+        first = i;
+      }
+      if (i + 1 - first > inner_end_ - inner_begin_) {
+        inner_begin_ = first;
+        inner_end_ = i + 1;
+      }
+    }
     bound_ = 0;
   }
 
@@ -171,8 +182,10 @@ class PipelineSearch::Impl {
     const int stage = shape_.stages - 1 - from_end;
     StageKey key;
     key.shape = shape;
-    key.begin = begin;
-    key.end = end;
+    // Runs of equal layers between the ends are one stage, wherever they lie.
+    const bool is_inner = begin >= inner_begin_ && end <= inner_end_;
+    key.begin = is_inner ? inner_begin_ : begin;
+    key.end = key.begin + end - begin;
     key.in_flight =
         microbatches_in_flight(shape_.schedule, shape_.stages, stage, m_, shape_.chunks);
     key.stages = interleaved_ ? shape_.stages : 0;
@@ -779,7 +792,7 @@ class PipelineSearch::Impl {
     PipelineSolution solution{&model_, shape_.schedule, shape_.chunks, {}};
     for (int l = label; labels_[at(l)].arc != nullptr; l = labels_[at(l)].parent) {
       const ShapedArc& arc = *labels_[at(l)].arc;
-      StageSolution stage{arc.place, arc.shape, arc.key.begin, {}};
+      StageSolution stage{arc.place, arc.shape, arc.begin, {}};
       for (const Option* option : labels_[at(l)].point->options) {
         stage.options.push_back(*option);
       }
@@ -799,6 +812,8 @@ class PipelineSearch::Impl {
   const double rounds_;  // periods in a step, as far as per-step parts weigh against them
   const double step_weight_;
   Position start_;
+  int inner_begin_ = 0;  // longest run of equal layers without the chain's ends
+  int inner_end_ = 0;    //
   double bound_ = 0;
   int only_size_ = 0;                                  // > 0: of all stages, try_equal_stages()
   int longest_run_ = std::numeric_limits<int>::max();  //

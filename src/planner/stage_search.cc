@@ -146,15 +146,19 @@ double StageSearch::bound(const StageKey& key, double step_weight) {
   if (dual.cannot_fit) {
     return kForbidden;
   }
-  std::vector<double>& multipliers = multipliers_[{key.shape, key.in_flight, step_weight}];
-  if (multipliers.empty()) {
-    multipliers.push_back(0);
+  if (dual.multipliers == nullptr) {
+    std::vector<double>& multipliers = multipliers_[{key.shape, key.in_flight, step_weight}];
+    if (multipliers.empty()) {
+      multipliers.push_back(0);
+    }
+    dual.multipliers = &multipliers;
   }
-  for (; dual.tried < multipliers.size(); ++dual.tried) {
-    const double value = bound_with(key, step_weight, multipliers[dual.tried]);
+  for (; dual.tried < dual.multipliers->size(); ++dual.tried) {
+    const double multiplier = (*dual.multipliers)[dual.tried];
+    const double value = bound_with(key, step_weight, multiplier);
     if (value > dual.bound) {
       dual.bound = value;
-      dual.best_multiplier = multipliers[dual.tried];
+      dual.best_multiplier = multiplier;
     }
   }
   dual.cannot_fit = dual.bound == kForbidden;

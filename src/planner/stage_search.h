@@ -13,6 +13,8 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "planner/elimination.h"
@@ -41,6 +43,21 @@ struct StageKey {
   int stage = 0;
 
   auto operator<=>(const StageKey&) const = default;
+};
+
+struct StageKeyHash {
+  std::size_t operator()(const std::pair<StageKey, double>& key) const {
+    std::size_t hash = std::hash<double>{}(key.second);
+    for (const int part : {key.first.shape,
+                           key.first.in_flight,
+                           key.first.begin,
+                           key.first.end,
+                           key.first.stages,
+                           key.first.stage}) {
+      hash = hash * 0x9E3779B97F4A7C15ULL + static_cast<std::size_t>(part) + (hash >> 29);
+    }
+    return hash;
+  }
 };
 
 // Shortest paths through runs of layers on one shape, for fixed weights.
@@ -156,7 +173,8 @@ class StageSearch {
   };
   struct StageDual {
     double bound = -kForbidden;
-    std::size_t tried = 0;  // multipliers already in `bound`
+    const std::vector<double>* multipliers = nullptr;  // of the stage's DualKey
+    std::size_t tried = 0;                             // of them already in `bound`
     double best_multiplier = 0;
     bool is_sharp = false;
     bool cannot_fit = false;
@@ -190,7 +208,8 @@ class StageSearch {
   const TieCase tie_;
   std::map<ChainKey, std::unique_ptr<ChainBounds>> chains_;
   std::map<DualKey, std::vector<double>> multipliers_;
-  std::map<std::pair<StageKey, double>, StageDual> duals_;
+  std::unordered_map<std::pair<StageKey, double>, StageDual, StageKeyHash>
+      duals_;  // looked up only
   std::map<FrontKey, KnownFront> fronts_;
 };
 
