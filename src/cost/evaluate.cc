@@ -78,6 +78,8 @@ Picoseconds period_of(Schedule schedule, const std::vector<StageTime>& stages) {
              largest(stages, [](S s) {
                return std::max(s.microbatch() - s.forward_total, s.transfer - s.transfer_forward);
              });
+    default:
+      break;
   }
   SHARDWISE_CHECK(false, "unknown schedule");
 }
@@ -422,6 +424,12 @@ void Evaluator::State::add_ties(const Plan& plan, Evaluation& evaluation) {
 Evaluation Evaluator::State::evaluate(const Plan& plan) {
   SHARDWISE_CHECK(graph.microbatch == plan.microbatch() && graph.sequence == plan.sequence,
                   "the graph is built for the plan's micro-batch");
+  if (!traits_of(plan.schedule).has_cost_formula) {
+    throw InputError(
+        "schedule " + to_string(plan.schedule),
+        "there is no formula for its step time; use `shardwise simulate`, or plan with "
+        "gpipe, 1f1b, 1f1b-eager or interleaved");
+  }
   Evaluation evaluation;
   evaluation.stage_times.resize(plan.stages.size());
   evaluation.stage_memory.resize(plan.stages.size());

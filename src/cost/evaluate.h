@@ -72,7 +72,8 @@ struct Evaluation {
 };
 
 // Requires a valid plan for `graph` (plan_violations empty), graph.microbatch == plan.microbatch().
-// Deterministic. Throws what the table throws. Many plans of one graph: cost/evaluator.h.
+// Deterministic. Throws InputError for a schedule without a formula (ScheduleTraits), and what the
+// table throws. Many plans of one graph: cost/evaluator.h.
 Evaluation evaluate(const Plan& plan,
                     const Graph& graph,
                     const Cluster& cluster,

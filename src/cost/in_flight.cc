@@ -63,6 +63,8 @@ int microbatches_in_flight(
       const int chunks = std::min(num_microbatches * num_chunks, warm_up + 1);
       return (chunks + num_chunks - 1) / num_chunks;
     }
+    default:
+      break;  // no formula
   }
   SHARDWISE_CHECK(false, "unknown schedule");
 }

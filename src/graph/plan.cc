@@ -89,9 +89,7 @@ class PlanCheck {
         add(name + ": every stage needs the same number of chunks, at least one");
       }
     }
-    if (plan_.schedule != Schedule::kInterleaved && plan_.num_chunks() > 1) {
-      add("only the interleaved schedule has several chunks");
-    }
+    check_chunks();
     if (plan_.schedule == Schedule::kInterleaved &&
         plan_.num_microbatches % plan_.num_stages() != 0) {
       add("the interleaved schedule needs a multiple of " + std::to_string(plan_.num_stages()) +
@@ -99,20 +97,32 @@ class PlanCheck {
     }
   }
 
+  void check_chunks() {
+    const ScheduleTraits& traits = traits_of(plan_.schedule);
+    const int chunks = plan_.num_chunks();
+    if (traits.chunks == ScheduleTraits::Chunks::kOne && chunks > 1) {
+      add("the " + std::string(traits.name) + " schedule has one chunk a stage, not " +
+          std::to_string(chunks));
+    }
+    if (traits.chunks == ScheduleTraits::Chunks::kTwo && chunks != 2) {
+      add("the " + std::string(traits.name) + " schedule has two chunks a stage, not " +
+          std::to_string(chunks));
+    }
+  }
+
   void check_coverage() {
     int next = 0;
-    for (int c = 0; c < plan_.num_chunks(); ++c) {
-      for (int s = 0; s < plan_.num_stages(); ++s) {
-        const ChunkPlan& chunk = plan_.stages[at(s)].chunks[at(c)];
-        if (chunk.layers.empty() || chunk.first_layer != next) {
-          add("stage " + std::to_string(s) + " chunk " + std::to_string(c) +
-              ": expected one or more layers from layer " + std::to_string(next) + ", found " +
-              std::to_string(chunk.layers.size()) + " from layer " +
-              std::to_string(chunk.first_layer));
-          return;
-        }
-        next = chunk.end_layer();
+    for (int k = 0; k < plan_.num_chunks() * plan_.num_stages(); ++k) {
+      const VirtualStage place = virtual_stage(plan_, k);
+      const ChunkPlan& chunk = plan_.stages[at(place.stage)].chunks[at(place.chunk)];
+      if (chunk.layers.empty() || chunk.first_layer != next) {
+        add("stage " + std::to_string(place.stage) + " chunk " + std::to_string(place.chunk) +
+            ": expected one or more layers from layer " + std::to_string(next) + ", found " +
+            std::to_string(chunk.layers.size()) + " from layer " +
+            std::to_string(chunk.first_layer));
+        return;
       }
+      next = chunk.end_layer();
     }
     if (next != static_cast<int>(graph_.layers.size())) {
       add("the plan covers " + std::to_string(next) + " layers, the model has " +
@@ -248,6 +258,49 @@ class PlanCheck {
 
 }  // namespace
 
+std::span<const ScheduleTraits> all_schedules() {
+  using Chunks = ScheduleTraits::Chunks;
+  constexpr auto kLooped = ScheduleTraits::Placement::kLooped;
+  constexpr auto kVShaped = ScheduleTraits::Placement::kVShaped;
+  static constexpr ScheduleTraits kAll[] = {
+      {Schedule::kGpipe, "gpipe", Chunks::kOne, kLooped, false, true},
+      {Schedule::k1F1B, "1f1b", Chunks::kOne, kLooped, false, true},
+      {Schedule::k1F1BEager, "1f1b-eager", Chunks::kOne, kLooped, false, true},
+      {Schedule::kInterleaved, "interleaved", Chunks::kAny, kLooped, false, true},
+      {Schedule::kZeroBubbleH1, "zb-h1", Chunks::kOne, kLooped, true, false},
+      {Schedule::kZeroBubbleH2, "zb-h2", Chunks::kOne, kLooped, true, false},
+      {Schedule::kZeroBubble1P, "zb-1p", Chunks::kOne, kLooped, true, false},
+      {Schedule::kZeroBubble2P, "zb-2p", Chunks::kOne, kLooped, true, false},
+      {Schedule::kZeroBubbleV, "zb-v", Chunks::kTwo, kVShaped, true, false},
+      {Schedule::kVHalf, "v-half", Chunks::kTwo, kVShaped, true, false},
+      {Schedule::kVMin, "v-min", Chunks::kTwo, kVShaped, true, false},
+      {Schedule::kDualPipeV, "dualpipe-v", Chunks::kTwo, kVShaped, true, false},
+  };
+  return kAll;
+}
+
+const ScheduleTraits& traits_of(Schedule schedule) {
+  for (const ScheduleTraits& traits : all_schedules()) {
+    if (traits.schedule == schedule) {
+      return traits;
+    }
+  }
+  SHARDWISE_CHECK(false, "unknown schedule");
+}
+
+VirtualStage virtual_stage(const Plan& plan, int k) {
+  const int stages = plan.num_stages();
+  const bool turns = traits_of(plan.schedule).placement == ScheduleTraits::Placement::kVShaped;
+  const int along = k % stages;
+  return {turns && k >= stages ? stages - 1 - along : along, k / stages};
+}
+
+int virtual_stage_index(const Plan& plan, const VirtualStage& place) {
+  const int stages = plan.num_stages();
+  const bool turns = traits_of(plan.schedule).placement == ScheduleTraits::Placement::kVShaped;
+  return place.chunk * stages + (turns && place.chunk > 0 ? stages - 1 - place.stage : place.stage);
+}
+
 LayerPlace place_of(const Plan& plan, int layer) {
   for (int s = 0; s < plan.num_stages(); ++s) {
     const StagePlan& stage = plan.stages[at(s)];
@@ -294,10 +347,7 @@ std::string to_string(Recompute value) {
   return kNames[static_cast<int>(value)];
 }
 
-std::string to_string(Schedule value) {
-  constexpr const char* kNames[] = {"gpipe", "1f1b", "1f1b-eager", "interleaved"};
-  return kNames[static_cast<int>(value)];
-}
+std::string to_string(Schedule value) { return traits_of(value).name; }
 
 std::string to_string(Precision value) {
   constexpr const char* kNames[] = {"fp32", "bf16"};

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -17,7 +18,36 @@ enum class StateSharding { kNone, kOptimizer, kGradients, kParameters };
 // kFull: only the layer's input is kept; its whole forward, collectives included, runs again.
 enum class Recompute { kNone, kSelective, kFull };
 
-enum class Schedule { kGpipe, k1F1B, k1F1BEager, kInterleaved };
+// In which order the stages run their passes: lower/schedule.h, one function each.
+enum class Schedule {
+  kGpipe,
+  k1F1B,
+  k1F1BEager,
+  kInterleaved,
+  kZeroBubbleH1,
+  kZeroBubbleH2,
+  kZeroBubble1P,
+  kZeroBubble2P,
+  kZeroBubbleV,
+  kVHalf,
+  kVMin,
+  kDualPipeV,
+};
+
+struct ScheduleTraits {
+  enum class Chunks { kOne, kAny, kTwo };
+  enum class Placement { kLooped, kVShaped };  // see VirtualStage
+
+  Schedule schedule;
+  const char* name;
+  Chunks chunks;
+  Placement placement;
+  bool splits_backward;   // input and weight gradients are tasks of their own
+  bool has_cost_formula;  // docs/cost_model.md, "Step time"; the others are simulated only
+};
+const ScheduleTraits& traits_of(Schedule schedule);
+// All schedules, in the order of the enumeration.
+std::span<const ScheduleTraits> all_schedules();
 
 enum class Precision { kFloat32, kBFloat16 };  // bf16: fp32 master weights, gradients and moments
 
@@ -48,7 +78,7 @@ struct ChunkPlan {
 struct StagePlan {
   std::vector<int> devices;  // global ranks in mesh order (row-major)
   Mesh mesh;
-  // One chunk, or v with the interleaved schedule: chunk c of stage r is virtual stage c * P + r.
+  // As many as the schedule runs (ScheduleTraits); which comes when in the model: VirtualStage.
   std::vector<ChunkPlan> chunks;
 
   bool operator==(const StagePlan&) const = default;
@@ -70,6 +100,15 @@ struct Plan {
   int num_chunks() const { return stages.empty() ? 1 : static_cast<int>(stages[0].chunks.size()); }
   bool operator==(const Plan&) const = default;
 };
+
+// Chunks in the order of the model are virtual stages: the k-th is chunk k / P of stage k mod P.
+// V-shaped: the second half runs back, so k >= P is chunk 1 of stage 2 P - 1 - k.
+struct VirtualStage {
+  int stage = 0;
+  int chunk = 0;
+};
+VirtualStage virtual_stage(const Plan& plan, int k);
+int virtual_stage_index(const Plan& plan, const VirtualStage& place);
 
 // (stage, chunk, index in chunk) of a layer of the model.
 struct LayerPlace {
@@ -101,7 +140,7 @@ std::vector<std::string> plan_violations(const Plan& plan, const Graph& graph);
 
 std::string to_string(StateSharding value);  // none, optimizer, gradients, parameters
 std::string to_string(Recompute value);      // none, selective, full
-std::string to_string(Schedule value);       // gpipe, 1f1b, 1f1b-eager, interleaved
+std::string to_string(Schedule value);       // gpipe, 1f1b, ...: ScheduleTraits::name
 std::string to_string(Precision value);      // fp32, bf16
 
 }  // namespace shardwise

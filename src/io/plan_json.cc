@@ -61,16 +61,24 @@ Json layers_to_json(const ChunkPlan& chunk, const Graph& graph) {
 }
 
 // The value of an enumeration by its name.
-template <typename Enum, std::size_t Count>
-Enum named(const JsonValue& value, const std::array<Enum, Count>& all) {
+template <typename Enums>
+auto named(const JsonValue& value, const Enums& all) {
   std::vector<std::string> names;
-  for (const Enum candidate : all) {
+  for (const auto candidate : all) {
     if (value.as_string() == to_string(candidate)) {
       return candidate;
     }
     names.push_back(to_string(candidate));
   }
   throw value.unexpected("one of " + join(names, ", "));
+}
+
+std::vector<Schedule> schedules() {
+  std::vector<Schedule> all;
+  for (const ScheduleTraits& traits : all_schedules()) {
+    all.push_back(traits.schedule);
+  }
+  return all;
 }
 
 AxisLayout axis_layout_from_json(const JsonValue& value) {
@@ -242,9 +250,7 @@ Plan plan_from_json(const JsonValue& value, const Graph& graph) {
   plan.batch = value.at("batch").as_int64();
   plan.sequence = shape.sequence;
   plan.num_microbatches = value.at("num_microbatches").as_int();
-  plan.schedule = named(
-      value.at("schedule"),
-      std::array{Schedule::kGpipe, Schedule::k1F1B, Schedule::k1F1BEager, Schedule::kInterleaved});
+  plan.schedule = named(value.at("schedule"), schedules());
   plan.precision =
       named(value.at("precision"), std::array{Precision::kFloat32, Precision::kBFloat16});
   plan.context_chunks = value.at("context_chunks").as_int(1, kMostDevices);

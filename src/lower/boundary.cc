@@ -10,8 +10,12 @@ namespace {
 
 std::size_t at(int index) { return static_cast<std::size_t>(index); }
 
-const ChunkPlan& virtual_stage(const Plan& plan, int k) {
-  return plan.stages[at(k % plan.num_stages())].chunks[at(k / plan.num_stages())];
+const StagePlan& stage_at(const Plan& plan, int k) {
+  return plan.stages[at(virtual_stage(plan, k).stage)];
+}
+
+const ChunkPlan& chunk_at(const Plan& plan, int k) {
+  return stage_at(plan, k).chunks[at(virtual_stage(plan, k).chunk)];
 }
 
 bool includes(const StagePlan& stage, int rank) {
@@ -77,10 +81,10 @@ const BoundaryMessages::Crossing& BoundaryMessages::crossing(int k) {
   if (const auto known = crossings_.find(k); known != crossings_.end()) {
     return known->second;
   }
-  const StagePlan& from = plan_.stages[at(k % plan_.num_stages())];
-  const StagePlan& to = plan_.stages[at((k + 1) % plan_.num_stages())];
-  const ChunkPlan& sends = virtual_stage(plan_, k);
-  const ChunkPlan& receives = virtual_stage(plan_, k + 1);
+  const StagePlan& from = stage_at(plan_, k);
+  const StagePlan& to = stage_at(plan_, k + 1);
+  const ChunkPlan& sends = chunk_at(plan_, k);
+  const ChunkPlan& receives = chunk_at(plan_, k + 1);
   const Block& block = graph_.block_of(sends.end_layer() - 1);
   SHARDWISE_CHECK(block.outputs.size() == 1, "a boundary carries one tensor");
   const Tensor& tensor = block.tensors[at(block.outputs[0])];
@@ -98,14 +102,14 @@ std::vector<Boundary> BoundaryMessages::boundaries_of(int rank) {
   const int stages = plan_.num_stages();
   std::vector<Boundary> boundaries(at(stages * plan_.num_chunks() - 1));
   for (int k = 0; k < static_cast<int>(boundaries.size()); ++k) {
-    const StagePlan& from = plan_.stages[at(k % stages)];
-    const StagePlan& to = plan_.stages[at((k + 1) % stages)];
+    const StagePlan& from = stage_at(plan_, k);
+    const StagePlan& to = stage_at(plan_, k + 1);
     if (!includes(from, rank) && !includes(to, rank)) {
       continue;
     }
     const Crossing& across = crossing(k);
     Boundary& boundary = boundaries[at(k)];
-    boundary.stays = stages == 1 && across.sender.layout == across.receiver.layout;
+    boundary.stays = &from == &to && across.sender.layout == across.receiver.layout;
     if (!boundary.stays) {
       const PassageMaker maker(across.shape, across.element, rank);
       boundary.forward = maker.make(across.forward, across.sender, across.receiver);

@@ -133,6 +133,7 @@ class ParameterLister {
     }
     const int number = static_cast<int>(&tied - graph_.tied.data());
     TiedExchange exchange;
+    exchange.number = number;
     if (const auto found = index_.find(owner); found != index_.end()) {
       exchange.owner_parameter = found->second;
     }

@@ -48,8 +48,8 @@ class StageWriter {
  private:
   // --- tasks and their boundaries ---------------------------------------------------------------
 
-  int virtual_stage(const StageTask& task) const {
-    return task.chunk * plan_.num_stages() + place_.stage;
+  int index_of(const StageTask& task) const {
+    return virtual_stage_index(plan_, {place_.stage, task.chunk});
   }
   int last_virtual_stage() const { return plan_.num_stages() * plan_.num_chunks() - 1; }
 
@@ -75,17 +75,17 @@ class StageWriter {
 
   // Where a task's tensor comes from (forward: the virtual stage before; backward: after it).
   bool has_source(const StageTask& task) const {
-    return task.is_forward ? virtual_stage(task) > 0 : virtual_stage(task) < last_virtual_stage();
+    return task.is_forward ? index_of(task) > 0 : index_of(task) < last_virtual_stage();
   }
   bool has_target(const StageTask& task) const {
-    return task.is_forward ? virtual_stage(task) < last_virtual_stage() : virtual_stage(task) > 0;
+    return task.is_forward ? index_of(task) < last_virtual_stage() : index_of(task) > 0;
   }
   const Boundary& boundary_at(int k) const { return boundaries_[at(k)]; }
   int source_boundary(const StageTask& task) const {
-    return task.is_forward ? virtual_stage(task) - 1 : virtual_stage(task);
+    return task.is_forward ? index_of(task) - 1 : index_of(task);
   }
   int target_boundary(const StageTask& task) const {
-    return task.is_forward ? virtual_stage(task) : virtual_stage(task) - 1;
+    return task.is_forward ? index_of(task) : index_of(task) - 1;
   }
   static const Passage& passage(const Boundary& boundary, bool is_forward) {
     return is_forward ? boundary.forward : boundary.backward;
@@ -111,8 +111,24 @@ class StageWriter {
     return boundary + last_virtual_stage() * (microbatch + plan_.num_microbatches * in_passage);
   }
 
-  int add_transfer(bool sends, const BoundaryMessage& message, int tag, BufferId buffer_id) {
-    program_.transfers.push_back({sends, message.peer, tag, buffer_id, message.box, message.bytes});
+  // Which messages of which boundary.
+  struct PassageOf {
+    int boundary = 0;
+    bool is_forward = true;
+    int microbatch = 0;
+  };
+
+  int add_transfer(bool sends,
+                   const BoundaryMessage& message,
+                   const PassageOf& of,
+                   BufferId buffer_id) {
+    program_.transfers.push_back({sends,
+                                  message.peer,
+                                  tag_of(message, of.boundary, of.is_forward, of.microbatch),
+                                  buffer_id,
+                                  message.box,
+                                  message.bytes,
+                                  2 * of.boundary + (of.is_forward ? 0 : 1)});
     return static_cast<int>(program_.transfers.size()) - 1;
   }
 
@@ -123,15 +139,15 @@ class StageWriter {
     const int k = source_boundary(task);
     const Passage& from = passage(boundary_at(k), task.is_forward);
     const auto [layer, value] = arriving(task);
+    const PassageOf of{k, task.is_forward, task.microbatch};
     std::vector<int>& posted = receives_[key_of(task)];
     for (const BoundaryMessage& message : from.receives) {
       const BufferId target = layers_.buffer(layer, task.microbatch, value);
-      const int tag = tag_of(message, k, task.is_forward, task.microbatch);
       Instruction& instruction = add(InstructionKind::kPostReceive);
       instruction.microbatch = task.microbatch;
       instruction.layer = layer;
       instruction.writes = {target};
-      instruction.transfer = add_transfer(false, message, tag, target);
+      instruction.transfer = add_transfer(false, message, of, target);
       posted.push_back(instruction.transfer);
     }
   }
@@ -189,38 +205,36 @@ class StageWriter {
     const int k = target_boundary(task);
     const Boundary& boundary = boundary_at(k);
     const auto [layer, value] = leaving(task);
-    const StageTask next{task.is_forward,
-                         task.microbatch,
-                         (virtual_stage(task) + (task.is_forward ? 1 : -1)) / plan_.num_stages()};
+    const int next_index = index_of(task) + (task.is_forward ? 1 : -1);
+    const StageTask next{task.is_forward, task.microbatch, virtual_stage(plan_, next_index).chunk};
     if (boundary.stays) {
       const auto [next_layer, next_value] = arriving(next);
       layers_.share(layer, value, next_layer, next_value, task.microbatch);
       return;
     }
     const Passage& to = passage(boundary, task.is_forward);
+    const PassageOf of{k, task.is_forward, task.microbatch};
     const BufferId source = layers_.buffer(layer, task.microbatch, value);
     std::vector<int>& pending = sends_[task.is_forward ? 0 : 1];
     wait_for(pending);
     for (const BoundaryMessage& message : to.sends) {
-      const int tag = tag_of(message, k, task.is_forward, task.microbatch);
       Instruction& instruction = add(InstructionKind::kPostSend);
       instruction.microbatch = task.microbatch;
       instruction.layer = layer;
       instruction.reads = {source};
-      instruction.transfer = add_transfer(true, message, tag, source);
+      instruction.transfer = add_transfer(true, message, of, source);
       pending.push_back(instruction.transfer);
     }
     for (std::size_t i = 0; i < to.copies_from.size(); ++i) {
       const auto [next_layer, next_value] = arriving(next);
       const BufferId target = layers_.buffer(next_layer, task.microbatch, next_value);
-      const int tag = tag_of(to.copies_from[i], k, task.is_forward, task.microbatch);
       Instruction& instruction = add(InstructionKind::kCopy);
       instruction.microbatch = task.microbatch;
       instruction.layer = layer;
       instruction.reads = {source};
       instruction.writes = {target};
-      instruction.transfer = add_transfer(true, to.copies_from[i], tag, source);
-      add_transfer(false, to.copies_to[i], tag, target);
+      instruction.transfer = add_transfer(true, to.copies_from[i], of, source);
+      add_transfer(false, to.copies_to[i], of, target);
     }
   }
 
@@ -307,6 +321,16 @@ Program lower_rank(SharedParts& shared, int rank) {
 Program lower(const Plan& plan, const Graph& graph, int rank) {
   SharedParts shared(plan, graph);
   return lower_rank(shared, rank);
+}
+
+void lower_each(const Plan& plan,
+                const Graph& graph,
+                std::span<const int> ranks,
+                const std::function<void(const Program&)>& use) {
+  SharedParts shared(plan, graph);
+  for (const int rank : ranks) {
+    use(lower_rank(shared, rank));
+  }
 }
 
 std::vector<Program> lower_all(const Plan& plan, const Graph& graph, int world) {

@@ -17,6 +17,8 @@
 //     values.
 #pragma once
 
+#include <functional>
+#include <span>
 #include <vector>
 
 #include "lower/program.h"
@@ -26,6 +28,13 @@ namespace shardwise {
 // Program of `rank`; one with an idle stage (-1) if the plan does not use it. Requires a valid plan
 // for `graph` (plan_violations empty). Deterministic.
 Program lower(const Plan& plan, const Graph& graph, int rank);
+
+// Programs of `ranks`, one after the other: none outlives its call of `use`. What ranks have in
+// common is worked out once.
+void lower_each(const Plan& plan,
+                const Graph& graph,
+                std::span<const int> ranks,
+                const std::function<void(const Program&)>& use);
 
 // Programs of ranks 0 .. world - 1; world 0: up to the highest rank that the plan uses.
 std::vector<Program> lower_all(const Plan& plan, const Graph& graph, int world = 0);

@@ -114,6 +114,7 @@ struct Transfer {
   BufferId buffer = -1;
   Box box;
   Bytes bytes{0};
+  int passage = -1;  // 2 k forward, 2 k + 1 backward between virtual stages k and k + 1
 };
 
 // Redistribution of an exchanged tied parameter (values: owner -> alias; gradients: alias -> owner)
@@ -131,6 +132,7 @@ struct TiedExchange {
   // received by the owner, values the other way round.
   int owner_parameter = -1;
   int alias_parameter = -1;
+  int number = 0;                               // index into Graph::tied
   std::vector<TiedMessage> gradient_messages;   // fp32
   std::vector<TiedMessage> parameter_messages;  // compute type
 };
