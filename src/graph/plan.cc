@@ -108,6 +108,10 @@ class PlanCheck {
       add("the " + std::string(traits.name) + " schedule has two chunks a stage, not " +
           std::to_string(chunks));
     }
+    if (plan_.schedule == Schedule::kDualPipeV && plan_.num_microbatches < 2 * plan_.num_stages()) {
+      add("the dualpipe-v schedule needs at least " + std::to_string(2 * plan_.num_stages()) +
+          " micro-batches, not " + std::to_string(plan_.num_microbatches));
+    }
   }
 
   void check_coverage() {

@@ -51,6 +51,7 @@ LayerWriter::LayerWriter(SharedParts& shared,
       graph_(shared.graph),
       stage_(stage),
       program_(program),
+      splits_(traits_of(plan_.schedule).splits_backward),
       values_(graph_.layers.size()) {
   InternalByDirection unknown;
   unknown.fill(kUnknown);
@@ -100,7 +101,8 @@ void LayerWriter::sort_parameter(const ParameterPlace& use, int index, OpParamet
   if (parameter.state_sharding >= StateSharding::kGradients) {
     of_op.reduced_by_microbatch.push_back(index);
   } else if (is_owner) {
-    of_op.reduced_by_step.push_back(index);
+    const bool waits = splits_ && parameter.uses.size() > 1;
+    (waits ? of_op.reduced_at_the_end : of_op.reduced_by_step).push_back(index);
   }
   const bool stays_whole = parameter.state_sharding == StateSharding::kOptimizer ||
                            parameter.state_sharding == StateSharding::kGradients;
@@ -171,12 +173,16 @@ void LayerWriter::write(const LayerPass& pass) {
   const LayerBody& body = shared_.body(pass.layer);
   forget_loads(pass);
   std::vector<std::pair<const LayerStep*, bool>> steps;  // and whether it is recomputation
-  for (const LayerStep& step : pass.is_backward ? body.recompute : body.forward) {
-    steps.emplace_back(&step, pass.is_backward);
+  if (!pass.is_backward || pass.part != BackwardPart::kWeight) {
+    for (const LayerStep& step : pass.is_backward ? body.recompute : body.forward) {
+      steps.emplace_back(&step, pass.is_backward);
+    }
   }
   if (pass.is_backward) {
     for (const LayerStep& step : body.backward) {
-      steps.emplace_back(&step, false);
+      if (belongs(step, pass)) {
+        steps.emplace_back(&step, false);
+      }
     }
   }
   std::vector<int> left(graph_.block_of(pass.layer).ops.size(), 0);  // steps to come, by op
@@ -201,25 +207,78 @@ void LayerWriter::write(const LayerPass& pass) {
   }
 }
 
+// Weight parts are the kernels that give nothing but gradients of parameters.
+bool LayerWriter::belongs(const LayerStep& step, const LayerPass& pass) const {
+  const bool is_weight =
+      step.kind == LayerStep::Kind::kOp && step.direction == Direction::kBackwardWeight;
+  return pass.part == BackwardPart::kWhole || is_weight == (pass.part == BackwardPart::kWeight);
+}
+
+bool LayerWriter::has_weight_part(int layer, int op) {
+  const std::vector<LayerStep>& steps = shared_.body(layer).backward;
+  return std::any_of(steps.begin(), steps.end(), [op](const LayerStep& step) {
+    return step.kind == LayerStep::Kind::kOp && step.op == op &&
+           step.direction == Direction::kBackwardWeight;
+  });
+}
+
+// Whether the weight part, which comes later, still reads a value.
+bool LayerWriter::is_read_later(const LayerPass& pass, ValueId id) {
+  if (!pass.is_backward || pass.part != BackwardPart::kInput || id < 0) {
+    return false;
+  }
+  const auto [entry, is_new] = read_by_weights_.try_emplace(pass.layer);
+  if (is_new) {
+    for (const LayerStep& step : shared_.body(pass.layer).backward) {
+      if (step.kind == LayerStep::Kind::kOp && step.direction == Direction::kBackwardWeight) {
+        entry->second.insert(step.reads.begin(), step.reads.end());
+      }
+    }
+  }
+  return entry->second.contains(id);
+}
+
 void LayerWriter::end_op(const LayerPass& pass, int op) {
-  const OpParameters& parameters = op_parameters_[pass.layer][at(op)];
-  write_exchange(
-      InstructionKind::kReleaseParameters, pass.layer, op, pass.microbatch, parameters.gathered);
+  write_exchange(InstructionKind::kReleaseParameters,
+                 pass.layer,
+                 op,
+                 pass.microbatch,
+                 op_parameters_[pass.layer][at(op)].gathered);
   if (!pass.is_backward) {
     return;
   }
+  // Gradients are whole after the weight part; ops without one give both at once.
+  const bool is_whole = pass.part != BackwardPart::kInput || !has_weight_part(pass.layer, op);
+  if (is_whole) {
+    write_reductions(pass, op);
+  }
+}
+
+void LayerWriter::write_reductions(const LayerPass& pass, int op) {
+  const OpParameters& parameters = op_parameters_[pass.layer][at(op)];
   write_exchange(InstructionKind::kReduceGradients,
                  pass.layer,
                  op,
                  pass.microbatch,
                  parameters.reduced_by_microbatch);
-  // Every schedule ends with the last micro-batch's backward.
-  if (pass.microbatch + 1 == plan_.num_microbatches) {
+  if (parameters.reduced_by_step.empty()) {
+    return;
+  }
+  if (has_weight_part(pass.layer, op) ? pass.ends_weights : pass.ends_inputs) {
     write_exchange(InstructionKind::kReduceGradients,
                    pass.layer,
                    op,
                    pass.microbatch,
                    parameters.reduced_by_step);
+  }
+}
+
+void LayerWriter::write_shared_reductions() {
+  for (const auto& [layer, ops] : op_parameters_) {
+    for (int op = 0; op < static_cast<int>(ops.size()); ++op) {
+      write_exchange(
+          InstructionKind::kReduceGradients, layer, op, -1, ops[at(op)].reduced_at_the_end);
+    }
   }
 }
 
@@ -264,7 +323,9 @@ void LayerWriter::write_step(const LayerPass& pass, const LayerStep& step, bool 
   for (const ValueId id : step.writes) {
     instruction.writes.push_back(buffer(pass.layer, pass.microbatch, id));
   }
-  instruction.in_place = buffer(pass.layer, pass.microbatch, step.in_place);
+  if (!is_read_later(pass, step.in_place)) {
+    instruction.in_place = buffer(pass.layer, pass.microbatch, step.in_place);
+  }
   switch (step.kind) {
     case LayerStep::Kind::kOp:
       instruction.kind = InstructionKind::kCompute;

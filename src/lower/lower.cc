@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <array>
 #include <map>
+#include <optional>
 #include <tuple>
 #include <utility>
 
@@ -38,7 +39,8 @@ class StageWriter {
         stage_(plan_.stages[at(place.stage)]),
         boundaries_(shared.boundaries.boundaries_of(place.rank)),
         program_(program),
-        layers_(shared, stage_, parameters, program) {}
+        layers_(shared, stage_, parameters, program),
+        splits_(traits_of(plan_.schedule).splits_backward) {}
 
   void write() {
     write_tasks();
@@ -60,24 +62,55 @@ class StageWriter {
   }
 
   void write_tasks() {
-    const PipelineShape shape{plan_.num_stages(), plan_.num_microbatches, plan_.num_chunks()};
-    const StageOrder order = stage_order(plan_.schedule, shape, place_.stage);
-    post_receives(order.front());
+    const StageOrder& order = shared_.orders[at(place_.stage)];
+    find_last_passes(order);
+    due_sends_.resize(order.size());
+    std::size_t posted = 0;  // tasks whose receives are posted
     for (std::size_t i = 0; i < order.size(); ++i) {
-      if (i + 1 < order.size()) {
-        post_receives(order[i + 1]);
+      // Of this task, the next, and past weight parts, which receive nothing.
+      for (; posted < order.size(); ++posted) {
+        const bool is_next = posted <= i + 1;
+        if (!is_next && !is_weight_part(order[posted - 1])) {
+          break;
+        }
+        post_receives(order[posted]);
       }
-      write_task(order[i]);
+      write_task(order[i], i);
     }
     wait_for(sends_[0]);
     wait_for(sends_[1]);
   }
 
+  static bool is_weight_part(const StageTask& task) {
+    return !task.is_forward && task.part == BackwardPart::kWeight;
+  }
+
+  // By chunk: the last tasks of the order that make gradients of inputs, of weights.
+  void find_last_passes(const StageOrder& order) {
+    last_inputs_.assign(at(plan_.num_chunks()), 0);
+    last_weights_.assign(at(plan_.num_chunks()), 0);
+    for (std::size_t i = 0; i < order.size(); ++i) {
+      const StageTask& task = order[i];
+      if (!task.is_forward && task.part != BackwardPart::kWeight) {
+        last_inputs_[at(task.chunk)] = i;
+      }
+      if (!task.is_forward && task.part != BackwardPart::kInput) {
+        last_weights_[at(task.chunk)] = i;
+      }
+    }
+  }
+
   // Where a task's tensor comes from (forward: the virtual stage before; backward: after it).
   bool has_source(const StageTask& task) const {
+    if (is_weight_part(task)) {
+      return false;
+    }
     return task.is_forward ? index_of(task) > 0 : index_of(task) < last_virtual_stage();
   }
   bool has_target(const StageTask& task) const {
+    if (is_weight_part(task)) {
+      return false;
+    }
     return task.is_forward ? index_of(task) < last_virtual_stage() : index_of(task) > 0;
   }
   const Boundary& boundary_at(int k) const { return boundaries_[at(k)]; }
@@ -164,27 +197,79 @@ class StageWriter {
     transfers.clear();
   }
 
-  void write_task(const StageTask& task) {
+  // --- waits for sends of schedules that split backward ------------------------------------------
+
+  // There stages run ahead of each other, so a rank that waited before its next send could stand
+  // between its neighbour and what that one needs first. A send is over for sure once something has
+  // come back that its receiver sent later than it used the message: the first such task waits.
+
+  using Positions = std::map<TaskKey, std::size_t>;  // in a stage's order; weight parts left out
+
+  const Positions& positions_of(int stage) {
+    const auto [entry, is_new] = positions_.try_emplace(stage);
+    if (is_new) {
+      const StageOrder& order = shared_.orders[at(stage)];
+      for (std::size_t i = 0; i < order.size(); ++i) {
+        if (!is_weight_part(order[i])) {
+          entry->second[key_of(order[i])] = i;
+        }
+      }
+    }
+    return entry->second;
+  }
+
+  int stage_of(int index) const { return virtual_stage(plan_, index).stage; }
+
+  // The task before which the sends of the i-th are waited for; none: at the end of the step.
+  std::optional<std::size_t> wait_after(std::size_t i) {
+    const StageOrder& order = shared_.orders[at(place_.stage)];
+    const StageTask& task = order[i];
+    const VirtualStage target = virtual_stage(plan_, index_of(task) + (task.is_forward ? 1 : -1));
+    const Positions& there = positions_of(target.stage);
+    const std::size_t used = there.at({task.is_forward, task.microbatch, target.chunk});
+    for (std::size_t later = i + 1; later < order.size(); ++later) {
+      const StageTask& next = order[later];
+      if (!has_source(next)) {
+        continue;
+      }
+      const VirtualStage source = virtual_stage(plan_, index_of(next) + (next.is_forward ? -1 : 1));
+      if (source.stage == target.stage &&
+          there.at({next.is_forward, next.microbatch, source.chunk}) >= used) {
+        return later;
+      }
+    }
+    return std::nullopt;
+  }
+
+  // The i-th of the order.
+  void write_task(const StageTask& task, std::size_t i_in_order) {
     if (const auto posted = receives_.find(key_of(task)); posted != receives_.end()) {
       wait_for(posted->second);
       receives_.erase(posted);
     }
+    wait_for(due_sends_[i_in_order]);
     const ChunkPlan& chunk = stage_.chunks[at(task.chunk)];
     const int count = static_cast<int>(chunk.layers.size());
+    const bool is_over = !task.is_forward && task.part != BackwardPart::kInput;
     for (int i = 0; i < count; ++i) {
       const int layer = chunk.first_layer + (task.is_forward ? i : count - 1 - i);
-      layers_.write({layer, task.microbatch, !task.is_forward});
-      if (i + 1 < count) {
+      layers_.write({layer,
+                     task.microbatch,
+                     !task.is_forward,
+                     task.part,
+                     i_in_order == last_inputs_[at(task.chunk)],
+                     i_in_order == last_weights_[at(task.chunk)]});
+      if (i + 1 < count && !is_weight_part(task)) {
         hand_on(layer, task);
       }
-      if (!task.is_forward && i > 0) {
+      if (is_over && i > 0) {
         layers_.forget(layer + 1, task.microbatch);
       }
     }
     if (has_target(task)) {
-      write_departure(task);
+      write_departure(task, i_in_order);
     }
-    if (!task.is_forward) {
+    if (is_over) {
       layers_.forget(chunk.first_layer, task.microbatch);
     }
   }
@@ -201,7 +286,7 @@ class StageWriter {
     }
   }
 
-  void write_departure(const StageTask& task) {
+  void write_departure(const StageTask& task, std::size_t i_in_order) {
     const int k = target_boundary(task);
     const Boundary& boundary = boundary_at(k);
     const auto [layer, value] = leaving(task);
@@ -215,15 +300,19 @@ class StageWriter {
     const Passage& to = passage(boundary, task.is_forward);
     const PassageOf of{k, task.is_forward, task.microbatch};
     const BufferId source = layers_.buffer(layer, task.microbatch, value);
-    std::vector<int>& pending = sends_[task.is_forward ? 0 : 1];
-    wait_for(pending);
+    std::vector<int>* pending = &sends_[task.is_forward ? 0 : 1];
+    if (!splits_) {
+      wait_for(*pending);
+    } else if (const std::optional<std::size_t> later = wait_after(i_in_order)) {
+      pending = &due_sends_[*later];
+    }
     for (const BoundaryMessage& message : to.sends) {
       Instruction& instruction = add(InstructionKind::kPostSend);
       instruction.microbatch = task.microbatch;
       instruction.layer = layer;
       instruction.reads = {source};
       instruction.transfer = add_transfer(true, message, of, source);
-      pending.push_back(instruction.transfer);
+      pending->push_back(instruction.transfer);
     }
     for (std::size_t i = 0; i < to.copies_from.size(); ++i) {
       const auto [next_layer, next_value] = arriving(next);
@@ -241,6 +330,7 @@ class StageWriter {
   // --- end of the step --------------------------------------------------------------------------
 
   void write_end_of_step() {
+    layers_.write_shared_reductions();
     add(InstructionKind::kWaitReductions);
     for (int t = 0; t < static_cast<int>(program_.tied.size()); ++t) {
       add(InstructionKind::kTiedGradient).tied = t;
@@ -259,6 +349,11 @@ class StageWriter {
   const std::vector<Boundary> boundaries_;
   Program& program_;
   LayerWriter layers_;
+  std::vector<std::size_t> last_inputs_;  // by chunk, place in the order
+  std::vector<std::size_t> last_weights_;
+  const bool splits_;                             // the schedule splits backward
+  std::map<int, Positions> positions_;            // by stage
+  std::vector<std::vector<int>> due_sends_;       // transfers to wait for, by task of the order
   std::map<TaskKey, std::vector<int>> receives_;  // posted
   std::array<std::vector<int>, 2> sends_;         // under way: forward, backward
 };
@@ -318,29 +413,33 @@ Program lower_rank(SharedParts& shared, int rank) {
 
 }  // namespace
 
-Program lower(const Plan& plan, const Graph& graph, int rank) {
-  SharedParts shared(plan, graph);
+Program lower(const Plan& plan, const Graph& graph, int rank, const std::vector<PassTimes>& times) {
+  SharedParts shared(plan, graph, times);
   return lower_rank(shared, rank);
 }
 
 void lower_each(const Plan& plan,
                 const Graph& graph,
                 std::span<const int> ranks,
-                const std::function<void(const Program&)>& use) {
-  SharedParts shared(plan, graph);
+                const std::function<void(const Program&)>& use,
+                const std::vector<PassTimes>& times) {
+  SharedParts shared(plan, graph, times);
   for (const int rank : ranks) {
     use(lower_rank(shared, rank));
   }
 }
 
-std::vector<Program> lower_all(const Plan& plan, const Graph& graph, int world) {
+std::vector<Program> lower_all(const Plan& plan,
+                               const Graph& graph,
+                               int world,
+                               const std::vector<PassTimes>& times) {
   int ranks = world;
   if (world == 0) {
     for (const StagePlan& stage : plan.stages) {
       ranks = std::max(ranks, 1 + *std::max_element(stage.devices.begin(), stage.devices.end()));
     }
   }
-  SharedParts shared(plan, graph);
+  SharedParts shared(plan, graph, times);
   std::vector<Program> programs;
   programs.reserve(at(ranks));
   for (int rank = 0; rank < ranks; ++rank) {

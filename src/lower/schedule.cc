@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/errors.h"
+#include "lower/schedule_functions.h"
 
 namespace shardwise {
 
@@ -27,18 +28,38 @@ StageOrder alternate(int passes, int warm_up, Pass pass) {
   return order;
 }
 
-StageTask whole_microbatch(int i, bool is_forward) { return {is_forward, i, 0}; }
+StageTask whole_microbatch(int i, bool is_forward) {
+  return {is_forward, i, 0, BackwardPart::kWhole};
+}
 
 using OrderFunction = StageOrder (*)(const PipelineShape&, int stage);
-struct NamedOrder {
+
+template <OrderFunction kOrder>
+std::vector<StageOrder> each_stage(const PipelineShape& shape) {
+  std::vector<StageOrder> orders;
+  for (int stage = 0; stage < shape.num_stages; ++stage) {
+    orders.push_back(kOrder(shape, stage));
+  }
+  return orders;
+}
+
+struct NamedOrders {
   Schedule schedule;
-  OrderFunction order;
+  std::vector<StageOrder> (*orders)(const PipelineShape&);
 };
-constexpr NamedOrder kOrders[] = {
-    {Schedule::kGpipe, gpipe_order},
-    {Schedule::k1F1B, one_forward_one_backward_order},
-    {Schedule::k1F1BEager, eager_order},
-    {Schedule::kInterleaved, interleaved_order},
+constexpr NamedOrders kOrders[] = {
+    {Schedule::kGpipe, each_stage<gpipe_order>},
+    {Schedule::k1F1B, each_stage<one_forward_one_backward_order>},
+    {Schedule::k1F1BEager, each_stage<eager_order>},
+    {Schedule::kInterleaved, each_stage<interleaved_order>},
+    {Schedule::kZeroBubbleH1, internal::zero_bubble_h1_orders},
+    {Schedule::kZeroBubbleH2, internal::zero_bubble_h2_orders},
+    {Schedule::kZeroBubble1P, internal::zero_bubble_1p_orders},
+    {Schedule::kZeroBubble2P, internal::zero_bubble_2p_orders},
+    {Schedule::kZeroBubbleV, internal::zero_bubble_v_orders},
+    {Schedule::kVHalf, internal::v_half_orders},
+    {Schedule::kVMin, internal::v_min_orders},
+    {Schedule::kDualPipeV, internal::dualpipe_v_orders},
 };
 
 }  // namespace
@@ -64,7 +85,8 @@ StageOrder interleaved_order(const PipelineShape& shape, int stage) {
     const int chunk = in_group / stages;
     return StageTask{is_forward,
                      i / (stages * chunks) * stages + in_group % stages,
-                     is_forward ? chunk : chunks - 1 - chunk};
+                     is_forward ? chunk : chunks - 1 - chunk,
+                     BackwardPart::kWhole};
   };
   const int warm_up = 2 * (stages - 1 - stage) + (chunks - 1) * stages;
   return alternate(shape.num_microbatches * chunks, warm_up, pass);
@@ -72,21 +94,38 @@ StageOrder interleaved_order(const PipelineShape& shape, int stage) {
 
 StageOrder stage_order(Schedule schedule, const PipelineShape& shape, int stage) {
   SHARDWISE_CHECK(0 <= stage && stage < shape.num_stages, "stages count from zero");
-  for (const NamedOrder& named : kOrders) {
+  return stage_orders(schedule, shape)[static_cast<std::size_t>(stage)];
+}
+
+std::vector<StageOrder> stage_orders(Schedule schedule, const PipelineShape& shape) {
+  for (const NamedOrders& named : kOrders) {
     if (named.schedule == schedule) {
-      return named.order(shape, stage);
+      return named.orders(shape);
     }
   }
   SHARDWISE_CHECK(false, "unknown schedule");
 }
 
-int most_in_flight(const StageOrder& order) {
-  int in_flight = 0;
-  int most = 0;
+double most_in_flight(const StageOrder& order, double weight_memory) {
+  double in_flight = 0;
+  double most = 0;
   for (const StageTask& task : order) {
-    in_flight += task.is_forward ? 1 : 0;
-    most = std::max(most, in_flight);
-    in_flight -= task.is_forward ? 0 : 1;
+    if (task.is_forward) {
+      in_flight += 1;
+      most = std::max(most, in_flight);
+      continue;
+    }
+    switch (task.part) {
+      case BackwardPart::kWhole:
+        in_flight -= 1;
+        break;
+      case BackwardPart::kInput:
+        in_flight -= 1 - weight_memory;
+        break;
+      case BackwardPart::kWeight:
+        in_flight -= weight_memory;
+        break;
+    }
   }
   return most;
 }

@@ -233,7 +233,8 @@ class Replay {
       step_of_send_.resize(cast_.messages.size());
       step_of_send_[at(id)] = actors_[at(a)].next;
     }
-    if (message.send_is_posted && message.receive_is_posted) {
+    const bool is_buffered = role(a).script.sends_are_buffered;
+    if (is_buffered ? sends : message.send_is_posted && message.receive_is_posted) {
       network_.become_ready(id, now_);
     }
   }

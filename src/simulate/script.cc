@@ -402,7 +402,7 @@ Script make_script(const Program& program,
                    const SimulationOptions& options) {
   Script script = ScriptWriter(program, prices, options).write();
   if (!options.overlap.pipeline) {
-    make_exchanges_synchronous(script);
+    make_sends_synchronous(script);
   }
   return script;
 }

@@ -62,6 +62,7 @@ struct Script {
   std::vector<StepLabel> labels;
   Bytes state{0};
   Bytes peak_memory{0};
+  bool sends_are_buffered = false;  // a message goes when it is sent
 };
 
 // Turns a program into a script. Consecutive kernels become one step unless a timeline is wanted.
@@ -69,7 +70,7 @@ Script make_script(const Program& program,
                    InstructionPrices& prices,
                    const SimulationOptions& options);
 
-// Puts all messages between two tasks together: posts, then waits (Overlap::pipeline off).
-void make_exchanges_synchronous(Script& script);
+// Puts a wait behind every send (Overlap::pipeline off).
+void make_sends_synchronous(Script& script);
 
 }  // namespace shardwise::internal

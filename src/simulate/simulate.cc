@@ -13,6 +13,7 @@
 
 #include "core/errors.h"
 #include "lower/lower.h"
+#include "simulate/pass_times.h"
 #include "simulate/rank_classes.h"
 #include "simulate/replay.h"
 
@@ -243,9 +244,14 @@ Simulation simulate(const Plan& plan,
     alike.push_back(classes.size(c));
     ranks += classes.size(c);
   }
-  lower_each(plan, graph, representatives, [&](const Program& program) {
+  std::vector<PassTimes> times = options.pass_times;
+  if (times.empty() && traits_of(plan.schedule).splits_backward) {
+    times = pass_times(plan, graph, cluster, costs);
+  }
+  const auto cast = [&](const Program& program) {
     casting.add(internal::make_script(program, prices, options));
-  });
+  };
+  lower_each(plan, graph, representatives, cast, times);
   return run(casting.finish(), alike, ranks, prices);
 }
 

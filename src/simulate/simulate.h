@@ -28,6 +28,7 @@
 
 #include "cost/cost_table.h"
 #include "lower/program.h"
+#include "lower/schedule.h"
 
 namespace shardwise {
 
@@ -43,8 +44,9 @@ struct Overlap {
   // after it) is cut into pieces that run beside the pieces of the product: it costs only what
   // exceeds (n - 1) / n phi of the product, n the ranks of the group.
   bool tensor = false;
-  // Receives are posted one task ahead and sends are waited for one task later, as lowered. Off:
-  // all messages between two tasks are posted together and waited for at once.
+  // Receives are posted one task ahead and sends are waited for later, as lowered. Off: a rank
+  // stands while it sends, and a message goes whether or not its receive is posted, as frameworks
+  // that exchange in lock-step do.
   bool pipeline = true;
   // Gradient reductions run beside the backward pass. Off: the program waits for each.
   bool data = true;
@@ -60,6 +62,8 @@ struct SimulationOptions {
   // is the standard deviation), drawn from seed, rank and place in the program.
   double jitter = 0;
   std::uint64_t seed = 1;
+  // What searched schedules go by; empty: pass_times of the plan.
+  std::vector<PassTimes> pass_times;
   Symmetry symmetry = Symmetry::kUse;
   Timeline timeline = Timeline::kNone;
   Overlap overlap;
