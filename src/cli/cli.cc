@@ -43,6 +43,7 @@ int run_cli(int argc, const char* const* argv) {
   add_evaluate_command(app, run);
   add_check_command(app, run);
   add_simulate_command(app, run);
+  add_report_command(app, run);
 #if SHARDWISE_HAS_RUNTIME
   add_profile_command(app, run);
   add_train_command(app, run);

@@ -6,12 +6,14 @@
 #include <csignal>
 #include <memory>
 
+#include "advisor/refine.h"
 #include "cli/command.h"
 #include "cli/inputs.h"
 #include "core/errors.h"
 #include "files/json_writer.h"
 #include "planner/planner.h"
 #include "report/plan_report.h"
+#include "report/simulation_report.h"
 
 namespace shardwise {
 
@@ -28,6 +30,7 @@ struct PlanFlags {
   double gap = 0;
   double time_limit_s = 0;
   int threads = 0;
+  int refine = 0;
   bool json = false;
 };
 
@@ -112,6 +115,63 @@ int report_no_plan(const PlanFlags& flags, const Problem& problem, const PlanRes
   return result.stop_reason == StopReason::kInfeasible ? kExitInfeasible : kExitLimit;
 }
 
+// The account of a replayed plan in the terms of a plan file: state and the rest.
+Evaluation account_of(const RefinedPlan& refined) {
+  Evaluation account;
+  account.step_time = refined.replayed_time;
+  for (int s = 0; s < refined.plan.num_stages(); ++s) {
+    account.stage_memory.emplace_back().transient = refined.peak_memory;
+  }
+  return account;
+}
+
+int report_refined(const PlanFlags& flags,
+                   const Problem& problem,
+                   const PlanRequest& request,
+                   const PlanResult& result) {
+  const std::vector<RefinedPlan> refined =
+      refine(result, flags.refine, request.graph, problem.cluster.cluster, *problem.cluster.costs);
+  const RefinedPlan& best = refined.front();
+  const Graph graph = request.graph(best.plan.microbatch());
+  if (!flags.output.empty()) {
+    PlanPrediction prediction;
+    prediction.method = flags.method + ", refined by replay";
+    prediction.space = result.space;
+    const bool has_formula = traits_of(best.plan.schedule).has_cost_formula;
+    const Evaluation account =
+        has_formula ? evaluate(best.plan, graph, problem.cluster.cluster, *problem.cluster.costs)
+                    : account_of(best);
+    write_plan_file(flags.output, make_plan_file(problem, best.plan, account, prediction), graph);
+  }
+  if (flags.json) {
+    nlohmann::ordered_json json = result_json(flags, result);
+    json["refined"] = nlohmann::ordered_json::array();
+    for (const RefinedPlan& entry : refined) {
+      json["refined"].push_back({{"origin", entry.origin},
+                                 {"schedule", to_string(entry.plan.schedule)},
+                                 {"formula_step_time_s", to_seconds(entry.formula_time).count},
+                                 {"step_time_s", to_seconds(entry.replayed_time).count},
+                                 {"peak_memory_bytes", entry.peak_memory.count},
+                                 {"fits", entry.fits}});
+    }
+    json["plan"] = plan_to_json(best.plan, graph);
+    fmt::print("{}", to_json_text(json));
+    return kExitDone;
+  }
+  fmt::print("{} on {}: {} per step by replay, {:.0f} tokens/s\n\n{}\n{}",
+             problem.model.model_type,
+             problem.cluster.cluster.name,
+             format_seconds(to_seconds(best.replayed_time)),
+             tokens_per_second(best.plan, best.replayed_time),
+             plan_strip(best.plan, graph),
+             refined_table(refined));
+  fmt::print("times {}\n{}\n", problem.cluster.costs->provenance(), proof_line(result));
+  if (!flags.output.empty()) {
+    fmt::print("wrote {}\n", flags.output);
+  }
+  return kExitDone;
+}
+
 // Set by the first Ctrl-C: the search then ends with what it has. The second one kills as usual.
 std::atomic<bool> interrupted{false};
 static_assert(std::atomic<bool>::is_always_lock_free, "a signal handler sets it");
@@ -132,6 +192,9 @@ int plan_command(const PlanFlags& flags) {
                                                        : find_plan(request, cluster, costs);
   if (!result.plan) {
     return report_no_plan(flags, problem, result);
+  }
+  if (flags.refine > 0) {
+    return report_refined(flags, problem, request, result);
   }
   const Graph graph = request.graph(result.plan->microbatch());
   const Evaluation evaluation = evaluate(*result.plan, graph, cluster, costs);
@@ -194,6 +257,11 @@ void add_plan_command(CLI::App& app, CommandRun& run) {
       ->check(CLI::NonNegativeNumber);
   command->add_option("--threads", flags->threads, "0: all cores; the plan does not depend on it")
       ->check(CLI::Range(0, 1024));
+  command
+      ->add_option("--refine",
+                   flags->refine,
+                   "replay the best so many plans under each schedule and take the fastest")
+      ->check(CLI::Range(0, 100));
   command->add_flag("--json", flags->json, "print one JSON document");
   command->callback([flags, &run] { run = [flags] { return plan_command(*flags); }; });
 }

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <map>
 
 #include "report/table.h"
@@ -57,6 +58,19 @@ std::string formula_line(const Simulation& simulation, const Evaluation& evaluat
                      format_seconds(to_seconds(evaluation.step_time)),
                      format_seconds(to_seconds(simulation.step_time())),
                      100 * off);
+}
+
+std::string refined_table(const std::vector<RefinedPlan>& refined) {
+  TextTable table({"candidate", "schedule", "formula", "replay", "fullest device", "fits"});
+  for (const RefinedPlan& entry : refined) {
+    table.add_row({entry.origin,
+                   to_string(entry.plan.schedule),
+                   format_seconds(to_seconds(entry.formula_time)),
+                   format_seconds(to_seconds(entry.replayed_time)),
+                   format_bytes(entry.peak_memory),
+                   entry.fits ? "yes" : "no"});
+  }
+  return table.to_string();
 }
 
 }  // namespace shardwise

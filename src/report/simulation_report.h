@@ -2,7 +2,9 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
+#include "advisor/refine.h"
 #include "cost/evaluate.h"
 #include "simulate/simulate.h"
 
@@ -13,5 +15,8 @@ std::string simulation_table(const Simulation& simulation);
 
 // "the formula says 12.3 ms, the replay 12.1 ms (-1.6 %)".
 std::string formula_line(const Simulation& simulation, const Evaluation& evaluation);
+
+// Rows = candidates under schedules, best first, as refine() orders them.
+std::string refined_table(const std::vector<RefinedPlan>& refined);
 
 }  // namespace shardwise
