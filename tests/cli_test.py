@@ -8,7 +8,7 @@ from shardwise_process import TINY_GPT2, ShardwiseCase
 
 class Help(ShardwiseCase):
     def test_every_command_has_help_with_an_example(self):
-        for command in ("plan", "evaluate", "check"):
+        for command in ("plan", "evaluate", "check", "simulate", "report"):
             self.assertIn("Example", self.succeed(command, "--help"))
 
     def test_unknown_command_is_bad_input(self):
@@ -77,6 +77,73 @@ class Plan(ShardwiseCase):
         said = self.refuse(1, "plan", self.model, cluster, "--batch", 8, "--sequence", 32)
         for word in ("no plan fits", "device", "weights", "would fit"):
             self.assertIn(word, said)
+
+
+class Simulate(ShardwiseCase):
+    def test_json_and_trace_agree_with_the_plan(self):
+        plan = self.make_plan("pp=2 dp=2")
+        trace = self.folder / "trace.json"
+        answer = json.loads(self.succeed("simulate", plan, "--json", "--trace", trace))
+        account = json.loads(self.succeed("evaluate", plan, "--json"))
+        self.assertEqual(answer["formula_step_time_s"], account["step_time_s"])
+        self.assertEqual(sum(rank["alike"] for rank in answer["ranks"]), 4)
+        events = json.loads(trace.read_text())["traceEvents"]
+        busy = {}
+        names = {}
+        for event in events:
+            if event["name"] == "thread_name":
+                names[event["pid"], event["tid"]] = event["args"]["name"]
+            if event["ph"] == "X":
+                key = event["pid"], event["tid"]
+                busy[key] = busy.get(key, 0) + event["dur"]
+        for rank in answer["ranks"]:
+            for (pid, tid), name in names.items():
+                if name.startswith(f"rank {rank['rank']} ") and name.endswith(": compute"):
+                    self.assertAlmostEqual(busy[pid, tid] * 1e-6, rank["compute_s"], places=9)
+
+    def test_a_schedule_without_a_formula_is_simulated_and_refused_elsewhere(self):
+        plan = self.make_plan("pp=2 dp=2 micro=1")
+        document = json.loads(plan.read_text())
+        document["plan"]["schedule"] = "zb-h1"
+        plan.write_text(json.dumps(document))
+        self.assertIn("per step", self.succeed("simulate", plan))
+        self.assertIn("zb-h1", self.refuse(2, "evaluate", plan))
+
+    def test_options_out_of_range(self):
+        plan = self.make_plan("dp=2")
+        self.assertIn("RANK:FACTOR", self.refuse(2, "simulate", plan, "--straggler", "1"))
+        self.assertIn("jitter", self.refuse(2, "simulate", plan, "--jitter", "2"))
+
+    def test_refined_plan_is_simulated_as_promised(self):
+        path = self.folder / "refined.json"
+        answer = json.loads(
+            self.succeed("plan", self.model, "local:4", "--batch", 8, "--sequence", 32, "--refine", 3,
+                         "-o", path, "--json")
+        )
+        times = [entry["step_time_s"] for entry in answer["refined"] if entry["fits"]]
+        self.assertEqual(times, sorted(times))
+        replayed = json.loads(self.succeed("simulate", path, "--json"))
+        self.assertEqual(replayed["step_time_s"], times[0])
+
+
+class Report(ShardwiseCase):
+    def test_page_holds_the_numbers_and_needs_no_network(self):
+        plan = self.make_plan("pp=2 dp=2")
+        page = self.folder / "report.html"
+        self.succeed("report", plan, "-o", page)
+        text = page.read_text()
+        said = self.succeed("simulate", plan).splitlines()[0]
+        self.assertIn(said.split(" per step")[0], text)
+        self.assertNotIn("http", text)
+        self.assertNotIn("<script", text)
+
+    def test_two_plans_are_compared(self):
+        page = self.folder / "report.html"
+        first = self.make_plan("pp=2 dp=2")
+        second = self.folder / "second.json"
+        second.write_bytes(first.read_bytes())
+        self.succeed("report", first, second, "-o", page)
+        self.assertIn("plans compared", page.read_text())
 
 
 class BadInput(ShardwiseCase):

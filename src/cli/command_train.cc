@@ -89,9 +89,18 @@ int train_as_rank(const TrainFlags& flags, const LoadedPlan& loaded, const Launc
   return kExitDone;
 }
 
+void refuse_simulated_only(Schedule schedule) {
+  if (!traits_of(schedule).has_cost_formula) {
+    throw InputError("schedule " + to_string(schedule),
+                     "it can be simulated, not trained yet; plan with gpipe, 1f1b, 1f1b-eager or "
+                     "interleaved");
+  }
+}
+
 int train_command(const TrainFlags& flags) {
   const LoadedPlan loaded = load_plan(flags.plan);
   refuse_untrainable(loaded.model);
+  refuse_simulated_only(loaded.file.plan.schedule);
   if (const std::optional<LaunchedRank> place = launched_rank()) {
     return train_as_rank(flags, loaded, *place);
   }

@@ -162,9 +162,9 @@ class ScriptWriter {
                                          script_.device_type));
       case InstructionKind::kPostSend:
       case InstructionKind::kPostReceive:
-        return add_post(instruction);
+        return step(instruction, StepKind::kPost, message_of(instruction));
       case InstructionKind::kWait:
-        return step(instruction, StepKind::kWait, message_of_transfer_[at(instruction.transfer)]);
+        return step(instruction, StepKind::kWait, message_of(instruction));
       case InstructionKind::kGatherParameters:
       case InstructionKind::kGatherUpdated:
       case InstructionKind::kReduceGradients:
@@ -282,19 +282,23 @@ class ScriptWriter {
 
   // --- messages ---------------------------------------------------------------------------------
 
-  void add_post(const Instruction& instruction) {
-    const Transfer& transfer = program_.transfers[at(instruction.transfer)];
-    MessageEnd end;
-    end.sends = transfer.sends;
-    end.peer = transfer.peer;
-    end.tag = transfer.tag;
-    end.passage = transfer.passage;
-    end.ordinal = ends_of_buffer_[{transfer.buffer, transfer.sends}]++;
-    end.microbatch = instruction.microbatch;
-    end.bytes = transfer.bytes.count;
-    message_of_transfer_[at(instruction.transfer)] = static_cast<int>(script_.messages.size());
-    script_.messages.push_back(end);
-    step(instruction, StepKind::kPost, static_cast<int>(script_.messages.size()) - 1);
+  // The end that a transfer is, made when first named: a broken program may wait before it posts.
+  int message_of(const Instruction& instruction) {
+    int& known = message_of_transfer_[at(instruction.transfer)];
+    if (known < 0) {
+      const Transfer& transfer = program_.transfers[at(instruction.transfer)];
+      MessageEnd end;
+      end.sends = transfer.sends;
+      end.peer = transfer.peer;
+      end.tag = transfer.tag;
+      end.passage = transfer.passage;
+      end.ordinal = ends_of_buffer_[{transfer.buffer, transfer.sends}]++;
+      end.microbatch = program_.buffers[at(transfer.buffer)].microbatch;
+      end.bytes = transfer.bytes.count;
+      known = static_cast<int>(script_.messages.size());
+      script_.messages.push_back(end);
+    }
+    return known;
   }
 
   void add_tied(const Instruction& instruction,
