@@ -80,6 +80,8 @@ def highs_binary():
 
 def run_highs(binary, instance):
     """(seconds, primal bound, status) of HiGHS on the flow form."""
+    package = binary.parent.parent  # its own libraries lie beside it
+    environment = os.environ | {"LD_LIBRARY_PATH": f"{package / 'lib'}:{package / 'lib64'}"}
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
         write_flow(instance, folder / "flow.lp")
@@ -88,7 +90,7 @@ def run_highs(binary, instance):
         )
         output = subprocess.run(
             [binary, "--options_file", folder / "options", folder / "flow.lp"],
-            stdout=subprocess.PIPE, text=True, check=False,
+            stdout=subprocess.PIPE, text=True, check=False, env=environment,
         ).stdout
     find = lambda pattern: re.search(pattern, output)
     status, primal, timing = (find(p) for p in (r"Status +(\S.*)", r"Primal bound +(\S+)", r"Timing +(\S+)"))

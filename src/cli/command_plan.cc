@@ -4,7 +4,9 @@
 #include <array>
 #include <atomic>
 #include <csignal>
+#include <cstdlib>
 #include <memory>
+#include <string>
 
 #include "advisor/refine.h"
 #include "cli/command.h"
@@ -45,6 +47,16 @@ std::vector<Schedule> parse_schedules(const std::vector<std::string>& names) {
     }
   }
   return schedules;
+}
+
+// "1%" -> "0.01"; anything else as it is.
+std::string share_of_percent(const std::string& text) {
+  if (text.empty() || text.back() != '%') {
+    return text;
+  }
+  char* end = nullptr;
+  const double percent = std::strtod(text.c_str(), &end);
+  return end == text.c_str() + text.size() - 1 ? fmt::format("{}", percent / 100) : text;
 }
 
 PlanRequest make_request(const PlanFlags& flags, const Problem& problem) {
@@ -251,7 +263,8 @@ void add_plan_command(CLI::App& app, CommandRun& run) {
                    "all; aligned: whole nodes or even parts of one; auto: all up to 16 devices")
       ->check(CLI::IsMember({"auto", "all", "aligned"}))
       ->capture_default_str();
-  command->add_option("--gap", flags->gap, "stop when proved within this share, such as 0.01")
+  command->add_option("--gap", flags->gap, "stop when proved within this share, such as 1% or 0.01")
+      ->transform(share_of_percent)
       ->check(CLI::Range(0.0, 1.0));
   command->add_option("--time-limit", flags->time_limit_s, "seconds; 0: none")
       ->check(CLI::NonNegativeNumber);
