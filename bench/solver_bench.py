@@ -89,8 +89,8 @@ def run_highs(binary, instance):
             f"time_limit = {LIMIT_S}\nthreads = 1\nparallel = off\nmip_rel_gap = 1e-6\n"
         )
         output = subprocess.run(
-            [binary, "--options_file", folder / "options", folder / "flow.lp"],
-            stdout=subprocess.PIPE, text=True, check=False, env=environment,
+            [binary, "--options_file", "options", "flow.lp"],
+            stdout=subprocess.PIPE, text=True, check=False, env=environment, cwd=folder,
         ).stdout
     find = lambda pattern: re.search(pattern, output)
     status, primal, timing = (find(p) for p in (r"Status +(\S.*)", r"Primal bound +(\S+)", r"Timing +(\S+)"))
