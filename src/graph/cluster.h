@@ -16,6 +16,11 @@ struct DeviceType {
   FlopsPerSecond peak_fp32{0};
   FlopsPerSecond peak_bf16{0};
   BytesPerSecond memory_bandwidth{0};
+  // Dense rates of smaller formats, zero where the device has none.
+  FlopsPerSecond peak_fp8{0};
+  FlopsPerSecond peak_fp4{0};
+  double exponentials = 0;  // special-function results per second, the softmax's limit; 0 unknown
+  double matrix_share = 0.83;  // best measured bf16 matrix product over peak_bf16
 
   bool operator==(const DeviceType&) const = default;
 };

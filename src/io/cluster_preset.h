@@ -1,5 +1,5 @@
-// Clusters by name: "dgx-a100:N", "dgx-h100:N" (N nodes) and "local:N" (N unprofiled ranks on this
-// machine).
+// Clusters by name: "dgx-h100:N" (N nodes; names: cost/device_preset.h) and "local:N" (N unprofiled
+// ranks on this machine).
 #pragma once
 
 #include <optional>

@@ -1,0 +1,84 @@
+// The constants of modelled times: meaning, unit, source. docs/cost_model.md tells how those marked
+// "fit" were found: physical bounds, then least error over published runs of many sources.
+#pragma once
+
+#include <span>
+#include <string_view>
+
+namespace shardwise {
+
+struct ModelConstants {
+  // --- arithmetic -------------------------------------------------------------------------------
+  // Share of the best measured matrix product (DeviceType::matrix_share) that whole runs keep up:
+  // clocks drop under sustained load. With FP8 units (Hopper and later), where the power limit
+  // binds, lower. Fit.
+  double sustained = 0.946;
+  double sustained_hopper = 0.784;
+  // Length of a sum at which half the rate is reached: the pipeline of loads fills and drains. Fit.
+  double sum_start = 450;
+  // Gradient products over forward ones: one operand lies across the sum. Fit.
+  double gradient_product = 1.06;
+  // Rate of products with a dimension that is no multiple of 64, the width of the fast tiles. Not
+  // fitted: orientation of this project's first model.
+  double odd_dimension = 0.8;
+  // Flash attention's products over other products. Not fitted: FlashAttention reaches 30-50 % of
+  // an A100's data sheet forward, 25-35 % backward (Dao, FlashAttention-2, section 1): 0.45 / (0.87
+  // 0.95) and 0.3 / 0.45.
+  double flash = 0.53;
+  double flash_backward = 0.67;
+  // The same kernels on Hopper and later, whose older instructions reach 63 % of its peak (Luo et
+  // al., Benchmarking the Hopper architecture, 2024): 0.45 0.63 / (0.80 0.82) / flash. Not fitted.
+  double flash_hopper = 0.8;
+  // Kernels written for the device itself, rate over other products (Shah et al., FlashAttention-3:
+  // 75 % of an H100's data sheet forward). Fit.
+  double flash_tuned = 1.0;
+  // Share of the time of flash attention's exponentials that shows; the rest hides behind products
+  // (Shah et al., section 3.1). Not fitted.
+  double softmax = 0.6;
+  // Bytes moved for each score without flash: mask, softmax, dropout as separate passes. Fit.
+  double score_forward = 8.2;
+  double score_backward = 8;
+  // FP8 and FP4 products: best measured over the data sheet (Bekman: 0.71 H100, 0.76 B200). Fit.
+  double small_format = 0.9;
+  // Share of products that an FP4 recipe keeps in BF16 (NVIDIA, "Pretraining LLMs with NVFP4",
+  // 2025: about 15 % of the linear layers).
+  double kept_half = 0.15;
+  // Bytes moved for each element brought to a small format: largest value, copy, transposed copy.
+  double quantise_bytes = 11.4;
+  // --- memory -----------------------------------------------------------------------------------
+  double stream = 0.85;      // share of the data sheet's memory bandwidth that streams reach
+  double elementwise = 1.0;  // traffic over the least one, fused kernels. Fit.
+  // The same where every step is a kernel of its own: under automatic casts a norm and an addition
+  // also write and read fp32, (2 12 + 2 6 + 16 + 12) / (8 + 12 + 16 + 12) bytes. Not fitted.
+  double eager = 1.33;
+  double update_bytes = 34;  // of Adam for each parameter: state read and written, norm, copies
+  // --- communication ----------------------------------------------------------------------------
+  double node_share = 0.9;      // of the links' bandwidth inside a node
+  double network_share = 0.95;  // of the cards'
+  double exposed = 0.1;        // share of overlapped communication that shows: it takes units. Fit.
+  double all_to_all = 0.52;    // bandwidth of token exchange over that of rings. Fit.
+  double node_latency = 8e-6;  // s, a collective on a node: NCCL's base latency, ring, simple
+  double network_latency = 25e-6;  // s, a collective or message between nodes
+  // --- host -------------------------------------------------------------------------------------
+  double step = 44e-3;           // s, fixed for a step: data, logging, norms. Fit.
+  double layer = 0.35e-3;        // s, least for a layer, forward and backward: launches
+  double per_doubling = 4.9e-3;  // growth for each doubling of nodes: waiting for the slowest. Fit.
+  // s, least for a layer with experts whose loads are known only at run time: launches and waits
+  // for the counts, mid 2025; 1/year by which it falls as software is fused and captured. Fit.
+  double expert_layer = 9.1e-3;
+  double maturing = 0.036;
+  // --- experts ----------------------------------------------------------------------------------
+  double permute_bytes = 11.8;  // for each routed element: permute and back, both directions. Fit.
+  double grouped = 0.84;        // rate of grouped products over single ones. Fit.
+};
+
+// A constant that published runs may move, and its physical bounds.
+struct FittedConstant {
+  std::string_view name;
+  double ModelConstants::*member;
+  double low;
+  double high;
+};
+std::span<const FittedConstant> fitted_constants();
+
+}  // namespace shardwise

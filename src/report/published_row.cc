@@ -1,0 +1,333 @@
+#include "report/published_row.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <regex>
+
+#include "core/errors.h"
+#include "core/text.h"
+#include "cost/device_preset.h"
+#include "cost/uniform_memory.h"
+#include "report/expert_shapes.h"
+
+namespace shardwise {
+
+namespace {
+
+// Sizes beyond these are typing errors; products of them stay far from overflow.
+constexpr double kLargestNumber = 1e9;
+constexpr std::int64_t kMostDevices = 1 << 20;
+
+class RowReader {
+ public:
+  RowReader(const PublishedRow& row, const std::string& file) : row_(row), file_(file) {}
+
+  ReadRun read();
+
+ private:
+  bool is_blank(const std::string& column) const { return row_.at(column).empty(); }
+
+  [[noreturn]] void fail(const std::string& column, const std::string& expected) const {
+    throw InputError(fmt::format("{}:{}: column '{}'", file_, row_.line, column),
+                     fmt::format("expected {}, found \"{}\"", expected, row_.at(column)));
+  }
+
+  double number(const std::string& column) const {
+    const std::string& text = row_.at(column);
+    double value = 0;
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+    if (error != std::errc() || end != text.data() + text.size() || !std::isfinite(value) ||
+        value <= 0 || value > kLargestNumber) {
+      fail(column, "a positive number");
+    }
+    return value;
+  }
+
+  std::int64_t whole(const std::string& column) const {
+    const double value = number(column);
+    if (value != std::floor(value)) {
+      fail(column, "a positive whole number");
+    }
+    return static_cast<std::int64_t>(value);
+  }
+  std::int64_t whole_or(const std::string& column, std::int64_t missing) const {
+    return is_blank(column) ? missing : whole(column);
+  }
+  int degree(const std::string& column) const {
+    const std::int64_t value = whole_or(column, 1);
+    if (value > kMostDevices) {
+      fail(column, fmt::format("at most {}", kMostDevices));
+    }
+    return static_cast<int>(value);
+  }
+
+  bool notes(std::string_view words) const { return note_.find(words) != std::string::npos; }
+  // First group of the first match in the note.
+  std::optional<std::string> noted(const char* pattern) const {
+    std::smatch match;
+    return std::regex_search(note_, match, std::regex(pattern)) ? std::optional(match[1].str())
+                                                                : std::nullopt;
+  }
+
+  std::string blanks() const;
+  std::string layout_refusal() const;
+  DecoderShape shape() const;
+  void choose_gate(DecoderShape& shape) const;
+  MatrixFormat format() const;
+  void read_layout(UniformRun& run) const;
+  void read_schedule(UniformRun& run) const;
+  void read_software(UniformRun& run, const DeviceType& device) const;
+  Cluster cluster(const DeviceType& device) const;
+  double software_year(const DeviceType& device) const;
+
+  const PublishedRow& row_;
+  const std::string& file_;
+  const std::string note_ = to_lower(row_.at("note"));
+};
+
+std::string RowReader::blanks() const {
+  std::vector<std::string> blank;
+  for (const char* column : {"layers",
+                             "hidden",
+                             "heads",
+                             "seq_len",
+                             "n_gpus",
+                             "dp",
+                             "tp",
+                             "pp",
+                             "micro_batch",
+                             "global_batch",
+                             "iter_time_s"}) {
+    if (is_blank(column)) {
+      blank.emplace_back(column);
+    }
+  }
+  return blank.empty() ? "" : "blank: " + join(blank, ", ");
+}
+
+std::string RowReader::layout_refusal() const {
+  const std::int64_t ranks = static_cast<std::int64_t>(degree("dp")) * degree("tp");
+  const std::int64_t stages = static_cast<std::int64_t>(degree("pp")) * degree("cp");
+  if (ranks > kMostDevices || ranks * stages != whole("n_gpus")) {
+    return fmt::format("layout: dp {} x tp {} x pp {} x cp {} is not {} GPUs",
+                       degree("dp"),
+                       degree("tp"),
+                       degree("pp"),
+                       degree("cp"),
+                       whole("n_gpus"));
+  }
+  const std::int64_t together = whole("micro_batch") * degree("dp");
+  if (whole("global_batch") % together != 0) {
+    return fmt::format("batch: {} is no multiple of micro-batch {} x dp {}",
+                       whole("global_batch"),
+                       whole("micro_batch"),
+                       degree("dp"));
+  }
+  return "";
+}
+
+// The published parameter count tells a gated MLP from a plain one of the same width.
+void RowReader::choose_gate(DecoderShape& shape) const {
+  if (is_blank("params_b")) {
+    return;
+  }
+  const double published = number("params_b") * 1e9;
+  DecoderShape gated = shape;
+  gated.gated = true;
+  gated.tied = false;
+  shape = std::abs(gated.parameters() - published) < std::abs(shape.parameters() - published)
+              ? gated
+              : shape;
+}
+
+DecoderShape RowReader::shape() const {
+  DecoderShape shape;
+  if (const std::optional<DecoderShape> known = expert_shape(row_.at("model"))) {
+    shape = *known;
+    shape.layers = whole("layers");
+    shape.hidden = whole("hidden");
+    shape.heads = whole("heads");
+    shape.key_value_heads = whole_or("kv_heads", shape.heads);
+    return shape;
+  }
+  shape.layers = whole("layers");
+  shape.hidden = whole("hidden");
+  shape.heads = whole("heads");
+  shape.key_value_heads = whole_or("kv_heads", shape.heads);
+  shape.head_width = std::max<std::int64_t>(shape.hidden / shape.heads, 1);
+  shape.feed_forward = whole_or("ffn", 4 * shape.hidden);
+  shape.vocabulary = whole_or("vocab", 51200);
+  choose_gate(shape);
+  return shape;
+}
+
+MatrixFormat RowReader::format() const {
+  const std::string precision = noted("precision=([^;]+)").value_or("");
+  if (precision.find("fp4") != std::string::npos) {
+    return MatrixFormat::kFloat4Blocks;
+  }
+  if (precision.starts_with("mxfp8") || precision.starts_with("fp8-mx")) {
+    return MatrixFormat::kFloat8Blocks;
+  }
+  if (precision.find("fp8") != std::string::npos || precision.find("float8") != std::string::npos) {
+    return MatrixFormat::kFloat8;
+  }
+  return MatrixFormat::kHalf;
+}
+
+void RowReader::read_layout(UniformRun& run) const {
+  run.data = degree("dp");
+  run.tensor = degree("tp");
+  run.pipeline = degree("pp");
+  run.context = degree("cp");
+  run.expert = degree("ep");
+  run.micro = whole("micro_batch");
+  run.microbatches = whole("global_batch") / (run.micro * run.data);
+  run.sequence = whole("seq_len");
+}
+
+void RowReader::read_schedule(UniformRun& run) const {
+  const std::string schedule = to_lower(row_.at("schedule"));
+  const std::int64_t per_stage =
+      std::max<std::int64_t>((run.shape.layers + run.pipeline - 1) / run.pipeline, 1);
+  if (schedule.starts_with("interleaved") && run.pipeline > 1) {
+    run.schedule = RunSchedule::kInterleaved;
+    std::int64_t chunks = 1;
+    const std::string count = schedule.substr(std::min(schedule.size(), std::size_t{13}));
+    if (schedule == "interleaved-max") {
+      chunks = per_stage;
+    } else if (std::from_chars(count.data(), count.data() + count.size(), chunks).ec !=
+               std::errc()) {
+      chunks = 2;  // "interleaved" alone: the least
+    }
+    run.chunks = static_cast<int>(std::clamp<std::int64_t>(chunks, 1, per_stage));
+  } else if (schedule == "zb-1p") {
+    run.schedule = RunSchedule::kZeroBubble1;
+  } else if (schedule == "zb-2p") {
+    run.schedule = RunSchedule::kZeroBubble2;
+  } else if (schedule == "gpipe" || schedule == "afab") {
+    run.schedule = RunSchedule::kGpipe;
+  }
+}
+
+void RowReader::read_software(UniformRun& run, const DeviceType& device) const {
+  TrainingSoftware& software = run.software;
+  software.format = format();
+  const bool is_recent = device.peak_fp8.count > 0;
+  run.zero = is_blank("zero") ? (is_recent || notes("deepspeed") ? 1 : 0)
+                              : static_cast<int>(row_.at("zero")[0] - '0');
+  const bool is_fully_sharded = run.zero >= 2;
+  // No pipeline engine and no kernels beyond those of the framework.
+  const bool is_plain = is_fully_sharded && is_blank("schedule");
+  const std::string recompute = to_lower(row_.at("recompute"));
+  if (recompute == "full" || (recompute.empty() && is_blank("schedule") && !is_recent)) {
+    run.recompute = Recompute::kFull;
+  } else if (recompute == "selective") {
+    run.recompute = Recompute::kSelective;
+  }
+  software.year = software_year(device);
+  software.flash = is_recent || is_fully_sharded;
+  software.elementwise =
+      is_plain && !notes("torch.compile") ? Elementwise::kEager : Elementwise::kFused;
+  software.overlaps_tensor = is_recent;
+  software.overlaps_data = run.zero >= 1;
+  software.overlaps_pipeline = run.schedule == RunSchedule::kInterleaved && is_recent;
+  software.overlaps_experts = notes("1f1b overlap") || (is_recent && run.chunks > 1 &&
+                                                        run.expert > 1 && !notes("dispatcher"));
+  software.sends_tokens_once = is_recent && !notes("dispatcher a2a");
+  software.tuned_attention = is_recent && !is_plain;
+  software.dropout = !software.flash;
+  software.sequence_parallel =
+      is_recent || (!notes("no sequence parallel") && run.recompute == Recompute::kSelective);
+  software.selective_is_half = is_fully_sharded && !notes("minimal");
+  software.gradient_bytes =
+      is_fully_sharded || device.memory.count <= (std::int64_t{32} << 30) ? 2 : 4;
+}
+
+// A release "container 26.04", or a year in words; else when such devices were usual.
+double RowReader::software_year(const DeviceType& device) const {
+  if (const auto release = noted("container ([0-9]+\\.[0-9]+)")) {
+    const double number = std::stod(*release);
+    return 2000 + std::floor(number) + (number - std::floor(number)) * 100 / 12;
+  }
+  if (const auto year = noted("(20[12][0-9])")) {
+    return std::stod(*year) + 0.5;
+  }
+  if (device.peak_fp4.count > 0) {
+    return 2025.5;
+  }
+  return device.peak_fp8.count > 0 ? 2024.5 : device.peak_bf16.count > 200e12 ? 2022.5 : 2020.5;
+}
+
+Cluster RowReader::cluster(const DeviceType& device) const {
+  NodePreset node = usual_node(device.name).value_or(NodePreset{"node", device.name, 8});
+  if (!is_blank("gpus_per_node") && !notes("nvl72")) {
+    node.devices = degree("gpus_per_node");
+  }
+  if (const auto gigabits = noted("(?:inter-node|network) ([0-9]+) gb/s")) {
+    node.network_bandwidth = BytesPerSecond(std::stod(*gigabits) * 1e9 / 8 / node.devices);
+  }
+  const auto devices = static_cast<int>(whole("n_gpus"));
+  Cluster cluster = cluster_of(node, (devices + node.devices - 1) / node.devices, row_.at("gpu"));
+  cluster.types = {device};
+  return cluster;
+}
+
+ReadRun RowReader::read() {
+  // Numbers that are there must be sound, whether or not the row can be predicted.
+  for (const char* column : {"layers", "hidden", "heads", "kv_heads", "ffn", "vocab", "seq_len"}) {
+    (void)whole_or(column, 0);
+  }
+  if (!is_blank("iter_time_s")) {
+    (void)number("iter_time_s");
+  }
+  if (const std::string blank = blanks(); !blank.empty()) {
+    return {std::nullopt, blank};
+  }
+  const std::optional<DeviceType> device = find_device(row_.at("gpu"));
+  if (!device) {
+    return {std::nullopt,
+            fmt::format(
+                "unknown GPU \"{}\"{}", row_.at("gpu"), suggest(row_.at("gpu"), device_names()))};
+  }
+  if (const std::string refusal = layout_refusal(); !refusal.empty()) {
+    return {std::nullopt, refusal};
+  }
+  if (degree("ep") > 1 && !expert_shape(row_.at("model"))) {
+    return {std::nullopt, fmt::format("no expert shapes for model \"{}\"", row_.at("model"))};
+  }
+  PublishedRun run;
+  run.row = &row_;
+  run.run.shape = shape();
+  read_layout(run.run);
+  read_schedule(run.run);
+  read_software(run.run, *device);
+  run.cluster = cluster(*device);
+  // What ran did fit: a row that says nothing of recomputation, or "none", may still have needed
+  // it. The same for sharding of state, where the column is blank.
+  if (is_blank("zero") && !state_fits(run.run, run.cluster)) {
+    run.run.zero = 3;
+  }
+  run.run.recompute = least_recompute_that_fits(run.run, run.cluster);
+  run.measured = number("iter_time_s");
+  const MatrixFormat format = run.run.software.format;
+  if ((format == MatrixFormat::kFloat4Blocks && !(device->peak_fp4.count > 0)) ||
+      (format != MatrixFormat::kHalf && !(device->peak_fp8.count > 0))) {
+    return {std::nullopt, fmt::format("{} has no such precision", device->name)};
+  }
+  run.row_class = run.run.shape.experts > 0       ? RowClass::kExperts
+                  : format == MatrixFormat::kHalf ? RowClass::kDenseHalf
+                                                  : RowClass::kDenseSmallFormat;
+  return {run, ""};
+}
+
+}  // namespace
+
+ReadRun read_published_run(const PublishedRow& row, const std::string& file) {
+  return RowReader(row, file).read();
+}
+
+}  // namespace shardwise
