@@ -1,6 +1,7 @@
 """Commands of the binary: what they print, their exit codes, and errors that teach."""
 
 import json
+import pathlib
 import unittest
 
 from shardwise_process import TINY_GPT2, ShardwiseCase
@@ -168,6 +169,11 @@ class BadInput(ShardwiseCase):
     def test_unknown_preset_suggests_the_nearest(self):
         said = self.refuse(2, "plan", self.model, "dgx-h10:1", *self.SHAPE)
         self.assertIn("dgx-h100", said)
+
+    def test_score_names_file_line_and_column(self):
+        fuzz = pathlib.Path(__file__).parent / "fuzz" / "published"
+        said = self.refuse(2, "score", fuzz / "bad.csv")
+        self.assertIn("bad.csv:2: column 'iter_time_s'", said)
 
     def test_cluster_file_quantity_without_unit(self):
         cluster = self.write(

@@ -1,6 +1,6 @@
 // Data sheets as published by the makers; matrix_share: best measured bf16 product over the data
 // sheet's rate (Bekman, "Machine Learning Engineering", maximum achievable matmul TFLOP/s), 0.83
-// where nobody measured it.
+// where nobody measured it; GB300 as B300, H200 as H100: the same chips.
 #include "cost/device_preset.h"
 
 #include <algorithm>
@@ -34,7 +34,7 @@ constexpr DeviceRow kDevices[] = {
     {"b200", "B200", 180, 7700, 75, 2250, 4500, 9000, 4.4, 0.776},
     {"b300", "B300", 270, 7700, 75, 2250, 4500, 13500, 8.8, 0.786},
     {"gb200", "GB200", 186, 8000, 80, 2500, 5000, 10000, 4.6, 0.729},
-    {"gb300", "GB300", 278, 8000, 80, 2500, 5000, 15000, 9.3, 0.729},
+    {"gb300", "GB300", 278, 8000, 80, 2500, 5000, 15000, 9.3, 0.786},
     {"gh200", "GH200", 96, 4000, 67, 989, 1979, 0, 3.9, 0.838},
     {"h100-pcie-80gb", "", 80, 2000, 51, 756, 1513, 0, 3.2, kUnmeasured},
     {"h100-sxm-80gb", "H100-80GB", 80, 3350, 67, 989, 1979, 0, 3.9, 0.803},

@@ -12,7 +12,7 @@ std::span<const FittedConstant> fitted_constants() {
       {"flash_tuned", &C::flash_tuned, 0.4, 1},
       {"score_forward", &C::score_forward, 4, 14},
       {"score_backward", &C::score_backward, 8, 24},
-      {"small_format", &C::small_format, 0.65, 0.9},
+      {"small_format", &C::small_format, 0.8, 1.25},
       {"quantise_bytes", &C::quantise_bytes, 2, 12},
       {"elementwise", &C::elementwise, 1, 2},
       {"exposed", &C::exposed, 0.05, 0.4},

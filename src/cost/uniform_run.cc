@@ -145,11 +145,15 @@ double RunModel::product(double rows, double sum, double columns, MatrixFormat f
       break;
     case MatrixFormat::kFloat8:
     case MatrixFormat::kFloat8Blocks:
-      return product_at(rows, sum, columns, device_.peak_fp8.count * c_.small_format);
+      return product_at(
+          rows, sum, columns, device_.peak_fp8.count * device_.matrix_share * c_.small_format);
     case MatrixFormat::kFloat4Blocks:
       return c_.kept_half * half +
              (1 - c_.kept_half) *
-                 product_at(rows, sum, columns, device_.peak_fp4.count * c_.small_format);
+                 product_at(rows,
+                            sum,
+                            columns,
+                            device_.peak_fp4.count * device_.matrix_share * c_.small_format);
   }
   return half;
 }
