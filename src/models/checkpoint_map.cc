@@ -35,12 +35,14 @@ CheckpointMap build_map(const ModelConfig& config, const Graph& graph, Checkpoin
     for (int t = 0; t < static_cast<int>(tensors.size()); ++t) {
       const Tensor& tensor = tensors[static_cast<std::size_t>(t)];
       if (tensor.kind == TensorKind::kParameter && !is_tied_alias(graph, layer, t)) {
-        map.push_back(
-            {layer,
-             t,
-             family.file_slices(
-                 {part, layer - 1, graph.layers[static_cast<std::size_t>(layer)].name, tensor},
-                 form)});
+        map.push_back({layer,
+                       t,
+                       family.file_slices({part,
+                                           layer - 1,
+                                           graph.layers[static_cast<std::size_t>(layer)].name,
+                                           tensor,
+                                           config},
+                                          form)});
       }
     }
   }

@@ -19,7 +19,7 @@ using ::testing::StartsWith;
 
 struct Model {
   explicit Model(const std::string& type, const std::string& extra = "")
-      : config(parse_tiny(type, extra)), graph(build_graph(config, 1, 8)) {}
+      : config(parse_tiny(type, extra)), graph(build_graph(config, 1, tiny_sequence(config))) {}
   ModelConfig config;
   Graph graph;
 

@@ -144,7 +144,7 @@ std::string ConfigReader::text(const std::string& key, const std::string& absent
 
 void ConfigReader::require_flag(const std::string& key, bool value, const std::string& why) {
   const std::optional<JsonValue> found = find(key);
-  if (found && found->as_bool() != value) {
+  if (found && accepted_.count(key) == 0 && found->as_bool() != value) {
     throw found->unexpected(value ? "true" : "false", why);
   }
 }
@@ -152,9 +152,14 @@ void ConfigReader::require_flag(const std::string& key, bool value, const std::s
 void ConfigReader::require_absent(const std::string& key, const std::string& why) {
   const std::optional<JsonValue> found = find(key);
   const bool is_empty = found && (found->is_object() || found->is_array()) && found->size() == 0;
-  if (found && !is_empty) {
+  if (found && !is_empty && accepted_.count(key) == 0) {
     throw found->unexpected("null or no such key", why);
   }
+}
+
+void ConfigReader::accept(const std::string& key) {
+  known_.insert(key);
+  accepted_.insert(key);
 }
 
 void ConfigReader::dropout(const std::string& key, double absent) {

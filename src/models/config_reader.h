@@ -17,6 +17,7 @@ inline constexpr std::int64_t kLargestSize = std::int64_t{1} << 22;
 inline constexpr std::int64_t kLargestTable = std::int64_t{1} << 26;  // vocabulary, positions
 inline constexpr std::int64_t kMostLayers = 10000;
 inline constexpr std::int64_t kMostExperts = 4096;
+inline constexpr std::int64_t kLargestImage = 1 << 14;  // pixels of a side, channels
 
 // Every function that takes a key marks it as known. Absent and null are the same to `find` and to
 // the functions with a default: transformers writes null for "as the class does".
@@ -39,6 +40,8 @@ class ConfigReader {
   // Throws InputError if the key is there with any other value: `why` says what it would change.
   void require_flag(const std::string& key, bool value, const std::string& why);
   void require_absent(const std::string& key, const std::string& why);
+  // A key that the family reads itself: the two functions above let it pass from then on.
+  void accept(const std::string& key);
   // Adds a warning if a dropout probability is not zero.
   void dropout(const std::string& key, double absent);
   // Keys that change nothing that Shardwise computes.
@@ -54,6 +57,7 @@ class ConfigReader {
  private:
   JsonValue root_;
   std::set<std::string> known_;
+  std::set<std::string> accepted_;
 };
 
 }  // namespace shardwise

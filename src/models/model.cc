@@ -90,8 +90,8 @@ ModelConfig parse_model_config(const JsonValue& value,
   config.model_type = model_type_of(value, model_type);
   config.source = value.file_name();
   const ModelFamily& family = find_known_family(value, config.model_type);
-  check_common_keys(reader);
   family.read(reader, config);
+  check_common_keys(reader);
   reader.finish(config.model_type);
   check_size(value, config);
   config.warnings = std::move(reader.warnings);
@@ -117,6 +117,14 @@ Graph build_graph(const ModelConfig& config, std::int64_t microbatch, std::int64
                                  "found {}; shorten it",
                                  config.positions,
                                  sequence));
+  }
+  if (config.fixed_sequence > 0 && sequence != config.fixed_sequence) {
+    throw InputError(config.source,
+                     fmt::format("expected a sequence of {}, which the size of the images gives, "
+                                 "found {}; use --sequence {}",
+                                 config.fixed_sequence,
+                                 sequence,
+                                 config.fixed_sequence));
   }
   check_tokens(config, microbatch, sequence);
   const ModelFamily& family = family_of(config);

@@ -11,7 +11,13 @@ namespace {
 
 const std::vector<ModelFamily>& families() {
   static const std::vector<ModelFamily> kFamilies = {
+      bert_family(),
+      deepseek_family(),
+      deepseek_v2_family(),
+      deepseek_v3_family(),
+      gemma2_family(),
       gpt2_family(),
+      gpt_neox_family(),
       llama_family(),
       mistral_family(),
       mixtral_family(),
@@ -19,6 +25,10 @@ const std::vector<ModelFamily>& families() {
       qwen2_moe_family(),
       qwen3_family(),
       qwen3_moe_family(),
+      swin_family(),
+      t5_family(),
+      vit_family(),
+      wide_resnet_family(),
   };
   return kFamilies;
 }

@@ -31,6 +31,7 @@ struct NamedParameter {
   std::int64_t decoder = 0;  // index of the decoder layer
   std::string_view layer;    // name of the layer in the graph
   const Tensor& tensor;      // name without the layer's prefix
+  const ModelConfig& config;
 };
 
 class GraphAssembler;
@@ -56,13 +57,23 @@ const ModelFamily* find_family(std::string_view model_type);
 // Requires a known model_type.
 const ModelFamily& family_of(const ModelConfig& config);
 
+ModelFamily bert_family();
+ModelFamily deepseek_family();
+ModelFamily deepseek_v2_family();
+ModelFamily deepseek_v3_family();
+ModelFamily gemma2_family();
 ModelFamily gpt2_family();
+ModelFamily gpt_neox_family();
 ModelFamily llama_family();
 ModelFamily mistral_family();
-ModelFamily qwen2_family();
-ModelFamily qwen3_family();
 ModelFamily mixtral_family();
+ModelFamily qwen2_family();
 ModelFamily qwen2_moe_family();
+ModelFamily qwen3_family();
 ModelFamily qwen3_moe_family();
+ModelFamily swin_family();
+ModelFamily t5_family();
+ModelFamily vit_family();
+ModelFamily wide_resnet_family();
 
 }  // namespace shardwise

@@ -5,8 +5,15 @@ namespace shardwise {
 
 TensorIndex sparse_mlp(BlockBuilder& builder, TensorIndex x, const ModelConfig& config) {
   const double stddev = config.initializer_range;
-  const BlockBuilder::Routing routing = builder.router(
-      "router", x, config.num_experts, config.experts_per_token, config.normalize_topk, stddev);
+  using Bias = BlockBuilder::RouterBias;
+  const BlockBuilder::Routing routing =
+      builder.router("router",
+                     x,
+                     config.num_experts,
+                     config.experts_per_token,
+                     config.normalize_topk,
+                     stddev,
+                     config.router_bias ? Bias::kPresent : Bias::kAbsent);
   const TensorIndex mixed = builder.experts("experts",
                                             x,
                                             routing,

@@ -135,7 +135,7 @@ TensorIndex self_attention(BlockBuilder& builder,
   if (config.rope) {
     OpAttributes attributes;
     attributes.rope_theta = config.rope->theta;
-    attributes.rotary_dims = config.head_dim;
+    attributes.rotary_dims = config.rotary_dims > 0 ? config.rotary_dims : config.head_dim;
     attributes.rope_type = config.rope->type;
     attributes.rope_parameters = config.rope->parameters;
     q = builder.rotary("attention.q_rotary", q, attributes);
@@ -153,13 +153,67 @@ TensorIndex self_attention(BlockBuilder& builder,
 }
 
 void language_model_head(BlockBuilder& builder, TensorIndex x, const ModelConfig& config) {
-  const TensorIndex logits = builder.linear("linear",
-                                            x,
-                                            {{"h", config.hidden_size}},
-                                            {{"v", config.vocabulary, AxisSharding::kPadded}},
-                                            /*bias=*/false,
-                                            config.initializer_range);
+  TensorIndex logits = builder.linear("linear",
+                                      x,
+                                      {{"h", config.hidden_size}},
+                                      {{"v", config.vocabulary, AxisSharding::kPadded}},
+                                      /*bias=*/false,
+                                      config.initializer_range);
+  if (config.final_softcap > 0) {
+    logits = builder.activation("softcap", logits, "softcap");
+  }
   builder.cross_entropy("loss", logits, builder.targets());
+}
+
+TensorIndex plain_mlp(BlockBuilder& builder,
+                      const std::string& name,
+                      TensorIndex x,
+                      const LoopAxis& hidden,
+                      std::int64_t width,
+                      const ModelConfig& config) {
+  const LoopAxis f{"f", width};
+  const double stddev = config.initializer_range;
+  const TensorIndex up = builder.linear(name + ".up", x, {hidden}, {f}, config.mlp_bias, stddev);
+  const TensorIndex active = builder.activation(name + ".activation", up, config.activation);
+  return builder.linear(name + ".down", active, {f}, {hidden}, config.mlp_bias, stddev);
+}
+
+std::int64_t read_labels(ConfigReader& reader) {
+  if (const auto names = reader.find("id2label")) {
+    if (names->size() < 1) {
+      throw names->unexpected("one entry for each label");
+    }
+    return static_cast<std::int64_t>(names->size());
+  }
+  return reader.size("num_labels");
+}
+
+void classifier_head(BlockBuilder& builder,
+                     TensorIndex pooled,
+                     std::int64_t width,
+                     const ModelConfig& config) {
+  const TensorIndex logits = builder.linear("classifier",
+                                            pooled,
+                                            {{"h", width}},
+                                            {{"v", config.image->labels, AxisSharding::kPadded}},
+                                            /*bias=*/true,
+                                            config.initializer_range);
+  builder.cross_entropy("loss", logits, builder.labels());
+}
+
+std::optional<FileSlice> find_file_slice(std::span<const FileName> names,
+                                         const Tensor& tensor,
+                                         const std::string& prefix) {
+  const std::size_t dot = tensor.name.rfind('.');
+  const std::string_view ours = std::string_view(tensor.name).substr(0, dot);
+  const std::string kind = tensor.name.substr(dot);  // ".weight" or ".bias"
+  for (const FileName& known : names) {
+    if (known.ours == ours) {
+      return whole_tensor(
+          prefix + std::string(known.theirs) + kind, tensor, kind == ".bias" ? 0 : known.rows);
+    }
+  }
+  return std::nullopt;
 }
 
 FileSlice whole_tensor(const std::string& file_name, const Tensor& tensor, int matrix_rows) {

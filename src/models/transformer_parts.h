@@ -1,6 +1,8 @@
 // What the families' configurations and layers have in common.
 #pragma once
 
+#include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -37,8 +39,37 @@ TensorIndex self_attention(BlockBuilder& builder,
                            std::int64_t sliding_window,
                            double output_stddev);
 
-// Ops "linear" (vocabulary padded, no bias) and "loss"; x is the normed hidden state.
+// up, activation, down without a gate: ops `name`.up, .activation, .down.
+TensorIndex plain_mlp(BlockBuilder& builder,
+                      const std::string& name,
+                      TensorIndex x,
+                      const LoopAxis& hidden,
+                      std::int64_t width,
+                      const ModelConfig& config);
+
+// Labels of an image classifier from num_labels or the entries of id2label.
+std::int64_t read_labels(ConfigReader& reader);
+
+// Op "classifier" (biased) on [b, 1, width] and "loss".
+void classifier_head(BlockBuilder& builder,
+                     TensorIndex pooled,
+                     std::int64_t width,
+                     const ModelConfig& config);
+
+// Ops "linear" (vocabulary padded, no bias), "softcap" if there is one, and "loss"; x is the normed
+// hidden state.
 void language_model_head(BlockBuilder& builder, TensorIndex x, const ModelConfig& config);
+
+// A parameter's name here and in files: `ours` + ".weight" is `theirs` + ".weight", and so for
+// biases. `rows`: leading dimensions of a weight that are rows of the file's matrix; 0: a vector.
+struct FileName {
+  std::string_view ours, theirs;
+  int rows = 0;
+};
+// The place of the parameter, file names beginning with `prefix`; nothing if no name fits.
+std::optional<FileSlice> find_file_slice(std::span<const FileName> names,
+                                         const Tensor& tensor,
+                                         const std::string& prefix);
 
 // The whole parameter as the whole tensor of the file: `matrix_rows` leading dimensions are the
 // rows of the file's matrix, 0: one dimension in the file.
