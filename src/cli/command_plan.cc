@@ -27,6 +27,8 @@ struct PlanFlags {
   std::string method = "shardwise";
   std::vector<std::string> schedules;
   std::vector<int> microbatch_counts;
+  std::vector<std::string> pins;
+  std::vector<std::string> forbids;
   int free_axes = 2;
   std::string stage_sizes = "auto";
   double gap = 0;
@@ -73,6 +75,16 @@ PlanRequest make_request(const PlanFlags& flags, const Problem& problem) {
                                : flags.stage_sizes == "aligned" ? StageSizes::kAligned
                                                                 : StageSizes::kAuto;
   request.gap = flags.gap;
+  for (const std::string& text : flags.pins) {
+    request.constraints.push_back(parse_constraint(Constraint::Polarity::kPin, text, "flag --pin"));
+  }
+  for (const std::string& text : flags.forbids) {
+    request.constraints.push_back(
+        parse_constraint(Constraint::Polarity::kForbid, text, "flag --forbid"));
+  }
+  if (!request.constraints.empty()) {
+    check_constraints(request.constraints, request.graph(1), "flags --pin and --forbid");
+  }
   request.threads = flags.threads;
   if (flags.time_limit_s > 0) {
     request.time_limit = Seconds(flags.time_limit_s);
@@ -193,6 +205,23 @@ void on_interrupt(int signal) {
   std::signal(signal, SIG_DFL);
 }
 
+// What the constraints cost: the best plan without them.
+void print_price_of_constraints(PlanRequest request,
+                                const Problem& problem,
+                                const PlanResult& result) {
+  request.constraints.clear();
+  request.runner_ups = RunnerUps::kSkip;
+  const PlanResult free = find_plan(request, problem.cluster.cluster, *problem.cluster.costs);
+  if (!free.plan) {
+    fmt::print("no plan without the constraints was found before the limit\n");
+    return;
+  }
+  const double price = to_seconds(result.step_time).count / to_seconds(free.step_time).count - 1;
+  fmt::print("without the constraints: {} per step; they cost {:.2f} %\n",
+             format_seconds(to_seconds(free.step_time)),
+             100 * price);
+}
+
 int plan_command(const PlanFlags& flags) {
   const Problem problem = load_problem(flags.problem);
   PlanRequest request = make_request(flags, problem);
@@ -226,6 +255,9 @@ int plan_command(const PlanFlags& flags) {
     fmt::print("{}", to_json_text(json));
   } else {
     print_plan(problem, graph, result, evaluation);
+    if (!request.constraints.empty()) {
+      print_price_of_constraints(request, problem, result);
+    }
     if (!flags.output.empty()) {
       fmt::print("wrote {}\n", flags.output);
     }
@@ -254,6 +286,16 @@ void add_plan_command(CLI::App& app, CommandRun& run) {
                    flags->microbatch_counts,
                    "only these micro-batch counts (default: all divisors of the batch)")
       ->check(CLI::PositiveNumber);
+  command
+      ->add_option("--pin",
+                   flags->pins,
+                   "nothing else for these layers: \"layer.[0-7]: tensor=4\"; may be repeated")
+      ->allow_extra_args(false);
+  command
+      ->add_option("--forbid",
+                   flags->forbids,
+                   "not that for these layers: \"layer.*: recompute=full\"; may be repeated")
+      ->allow_extra_args(false);
   command->add_option("--free-axes", flags->free_axes, "free mesh axes beside data: 1 or 2")
       ->check(CLI::Range(1, 2))
       ->capture_default_str();

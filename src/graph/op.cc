@@ -121,6 +121,17 @@ bool is_chain(const Graph& graph) {
   });
 }
 
+void require_chain(const Graph& graph) {
+  for (const Layer& layer : graph.layers) {
+    const Block& block = graph.blocks[static_cast<std::size_t>(layer.block)];
+    if (block.inputs.size() > 1 || block.outputs.size() > 1) {
+      throw InputError("model " + graph.model_type,
+                       "expected layers that hand one tensor to the next, found " + layer.name +
+                           " with several; such models can be read and counted, not planned yet");
+    }
+  }
+}
+
 void check_graph(const Graph& graph) {
   for (const Block& block : graph.blocks) {
     check_block(block);

@@ -175,6 +175,8 @@ struct Graph {
 
 // Whether every layer hands one tensor to the next: what plans describe.
 bool is_chain(const Graph& graph);
+// Throws InputError that names the model if not.
+void require_chain(const Graph& graph);
 
 // Product of the dimensions.
 std::int64_t element_count(const std::vector<std::int64_t>& shape);

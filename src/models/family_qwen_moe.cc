@@ -24,17 +24,22 @@ void read_sparse_layers(ConfigReader& reader, ModelConfig& config) {
 }
 
 void read_experts(ConfigReader& reader, ModelConfig& config) {
-  config.num_experts = reader.size("num_experts", kMostExperts);
+  // transformers 5 writes qwen3_moe's under the second name.
+  const bool is_local = !reader.contains("num_experts") && reader.contains("num_local_experts");
+  const std::string experts_key = is_local ? "num_local_experts" : "num_experts";
+  config.num_experts = reader.size(experts_key, kMostExperts);
   config.expert_width = reader.size("moe_intermediate_size");
   config.normalize_topk = reader.flag("norm_topk_prob", false);
-  read_experts_per_token(reader, config, "num_experts");
+  read_experts_per_token(reader, config, experts_key);
   read_sparse_layers(reader, config);
   refuse_balancing_loss(reader);
 }
 
 std::int64_t read_window(ConfigReader& reader) {
-  const std::int64_t absent = reader.contains("sliding_window") ? 0 : 4096;
-  const std::int64_t window = reader.size_or("sliding_window", absent);
+  // transformers writes 0 for none.
+  const double absent = reader.contains("sliding_window") ? 0 : 4096;
+  const auto window = static_cast<std::int64_t>(
+      reader.number("sliding_window", absent, 0, static_cast<double>(kLargestSize)));
   return reader.flag("use_sliding_window", false) ? window : 0;
 }
 

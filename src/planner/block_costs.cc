@@ -38,7 +38,8 @@ BlockCosts::BlockCosts(const Block& block,
                        Precision precision,
                        const CostTable& costs,
                        const SpaceLimits& limits,
-                       const TiedPlace& tied)
+                       const TiedPlace& tied,
+                       const Constraints& constraints)
     : block_(block), shape_(shape), precision_(precision), costs_(costs), tied_(tied) {
   ops_.resize(block.ops.size());
   tensors_.resize(block.tensors.size());
@@ -46,6 +47,11 @@ BlockCosts::BlockCosts(const Block& block,
     const Op& op = block.ops[at(o)];
     OpModel& model = ops_[at(o)];
     model.assignments = assignments_of(op, shape.mesh, limits);
+    for (const Constraint& constraint : constraints) {
+      std::erase_if(model.assignments, [&](const AxisAssignment& assignment) {
+        return !allows_assignment(constraint, op, assignment, shape.mesh);
+      });
+    }
     model.is_cheap = definition_of(op.kind).cheap;
     model.has_statistics = !definition_of(op.kind).saved(op).statistics.empty();
     // Running a cheap op again must not ask for more than its own backward does.
@@ -57,6 +63,13 @@ BlockCosts::BlockCosts(const Block& block,
                         : std::vector<Layout>(1);
   outputs_ = has_output() ? boundary_layouts(block.tensors[at(block.outputs[0])].shape, shape.mesh)
                           : std::vector<Layout>(1);
+  is_input_allowed_.assign(inputs_.size(), true);
+  for (std::size_t input = 0; has_input() && input < inputs_.size(); ++input) {
+    is_input_allowed_[input] =
+        std::all_of(constraints.begin(), constraints.end(), [&](const Constraint& constraint) {
+          return allows_input(constraint, inputs_[input], shape.mesh);
+        });
+  }
   find_again();
   add_tensors();
   add_uses();
@@ -474,6 +487,10 @@ Closing BlockCosts::close(TensorIndex t,
   const int produced = tensor.produced[at(choice)];
   const int required = tensor.required[at(choice)];
   Closing closing;
+  if (!is_choice_allowed(t, choice)) {
+    closing.possible = false;
+    return closing;
+  }
   // Distinct layouts seen so far; a handful.
   std::array<int, 16> wanted{};
   std::array<int, 16> groups{};
@@ -584,6 +601,10 @@ BlockCosts::Share BlockCosts::share(TensorIndex t,
   const int required = tensor.required[at(choice)];
   const double users = static_cast<double>(tensor.uses.size()) + (tensor.is_output ? 1 : 0);
   Share result;
+  if (!is_choice_allowed(t, choice)) {
+    result.possible = false;
+    return result;
+  }
   if (use.wanted != produced) {
     const Conversion& there = conversion(t, produced, use.wanted);
     result.possible = there.possible;

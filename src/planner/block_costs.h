@@ -43,7 +43,8 @@ class BlockCosts {
              Precision precision,
              const CostTable& costs,
              const SpaceLimits& limits,
-             const TiedPlace& tied);
+             const TiedPlace& tied,
+             const Constraints& constraints = {});
 
   const Block& block() const { return block_; }
   const StageShape& shape() const { return shape_; }
@@ -192,6 +193,9 @@ class BlockCosts {
   };
 
   static std::size_t at(int index) { return static_cast<std::size_t>(index); }
+  bool is_choice_allowed(TensorIndex tensor, int choice) const {
+    return tensors_[at(tensor)].producer >= 0 || is_input_allowed_[at(choice)];
+  }
   void find_again();
   void add_tensors();
   void add_uses();
@@ -216,6 +220,7 @@ class BlockCosts {
   const TiedPlace tied_;
   std::vector<Layout> inputs_;
   std::vector<Layout> outputs_;
+  std::vector<bool> is_input_allowed_;
   std::vector<UseClassId> output_classes_;
   std::vector<OpModel> ops_;
   std::vector<TensorModel> tensors_;

@@ -37,6 +37,10 @@ class BruteForce {
   std::int64_t plans() const { return plans_; }
   // Above this many plans the search stops and says so.
   std::int64_t most_plans = 400'000;
+  // Plans that count; unset: all.
+  std::function<bool(const Plan&, const Graph&)> accepts;
+  // Options of a layer with equal prices and equal tags count once; unset: all tags are equal.
+  std::function<int(const Graph&, int layer, const Mesh&, const LayerPlan&)> tag;
   bool gave_up() const { return plans_ > most_plans; }
 
  private:
@@ -308,7 +312,7 @@ class BruteForce {
             if (allowed(request_.limits.state_shardings, plan.state_sharding) &&
                 allowed(request_.limits.recomputes, plan.recompute) &&
                 is_valid(layer, stage, plan, out) &&
-                seen.insert(fingerprint(layer, block, plan, out, around)).second) {
+                seen.insert(fingerprint(layer, stage.mesh, plan, out, around)).second) {
               entry->second.push_back(plan);
             }
           }
@@ -360,10 +364,11 @@ class BruteForce {
   }
 
   std::vector<std::int64_t> fingerprint(int layer,
-                                        const Block& block,
+                                        const Mesh& mesh,
                                         const LayerPlan& plan,
                                         const Layout& out,
                                         const internal::Surroundings& around) const {
+    const Block& block = graph_.block_of(layer);
     const internal::LayerPrice p =
         internal::price_layer(block, plan, out, request_.precision, around, {}, costs_);
     std::vector<std::int64_t> values = {
@@ -374,7 +379,8 @@ class BruteForce {
         p.saved.count,
         p.transient.count,
         p.saves_input ? 1 : 0,
-        p.saves_output ? 1 : 0};
+        p.saves_output ? 1 : 0,
+        tag ? tag(graph_, layer, mesh, plan) : 0};
     for (const TiedParameter& tied : graph_.tied) {
       for (const ParameterPlace& place : {owner_of(graph_, tied), alias_of(graph_, tied)}) {
         if (place.layer == layer) {
@@ -391,6 +397,9 @@ class BruteForce {
   void judge(const Plan& folded, int chunks) {
     ++plans_;
     const Plan plan = unfolded(folded, chunks);
+    if (accepts && !accepts(plan, graph_)) {
+      return;
+    }
     const Evaluation evaluation = evaluator_->evaluate(plan);
     if (evaluation.fits() && (!best_ || evaluation.step_time < *best_)) {
       best_ = evaluation.step_time;

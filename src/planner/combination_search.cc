@@ -141,6 +141,9 @@ class CombinationSearch::Impl {
   // Every position runs the same decoder layers in each of its chunks. One chunk is never better
   // than 1f1b or 1f1b-eager: no shorter period, no less to fill, no fewer micro-batches in flight.
   void add_interleaved(Problem& problem, int stages) {
+    if (!problem.may_interleave()) {
+      return;
+    }
     const int decoders = problem.num_layers() - 2;
     for (int layer = 2; layer <= decoders; ++layer) {
       if (problem.block_of(layer) != problem.block_of(1)) {

@@ -143,7 +143,7 @@ class MegatronSearch {
     } catch (const InputError&) {
       return;  // the grid does not fit the model
     }
-    if (!is_in_space(plan)) {
+    if (!is_in_space(plan) || !constraint_violations(request_.constraints, plan, *graph_).empty()) {
       return;
     }
     ++tried_;

@@ -1,6 +1,8 @@
 #include "planner/model.h"
 
 #include <algorithm>
+#include <map>
+#include <utility>
 
 #include "core/errors.h"
 #include "cost/stage_prices.h"
@@ -40,6 +42,31 @@ bool saves_output(const Block& block) {
   return !uses_of(block, block.outputs[0]).empty();
 }
 
+// Layers share a block only if the same constraints speak of them. `rules`: constraints of each
+// block.
+Graph with_constraints(Graph graph,
+                       const Constraints& constraints,
+                       std::vector<Constraints>& rules) {
+  require_chain(graph);
+  std::map<std::pair<int, std::vector<int>>, int> numbers;
+  std::vector<Block> blocks;
+  for (Layer& layer : graph.layers) {
+    const std::vector<int> here = constraints_on(constraints, layer.name);
+    const auto [known, is_new] =
+        numbers.emplace(std::make_pair(layer.block, here), static_cast<int>(blocks.size()));
+    if (is_new) {
+      blocks.push_back(graph.blocks[at(layer.block)]);
+      rules.emplace_back();
+      for (const int number : here) {
+        rules.back().push_back(constraints[at(number)]);
+      }
+    }
+    layer.block = known->second;
+  }
+  graph.blocks = std::move(blocks);
+  return graph;
+}
+
 }  // namespace
 
 MicrobatchModel::MicrobatchModel(const PlanRequest& request,
@@ -54,7 +81,8 @@ MicrobatchModel::MicrobatchModel(const PlanRequest& request,
       places_(places),
       deadline_(deadline),
       num_microbatches_(num_microbatches),
-      graph_(request.graph(request.batch / num_microbatches)) {
+      graph_(with_constraints(
+          request.graph(request.batch / num_microbatches), request.constraints, constraints_)) {
   SHARDWISE_CHECK(
       graph_.microbatch == request.batch / num_microbatches && graph_.sequence == request.sequence,
       "the graph is built for the micro-batch it was asked for");
@@ -115,7 +143,8 @@ const BlockCosts& MicrobatchModel::block_costs(int shape_number, int block) {
                                          request_.precision,
                                          costs_,
                                          request_.limits,
-                                         last == 0 ? TiedPlace{} : tied);
+                                         last == 0 ? TiedPlace{} : tied,
+                                         constraints_[at(block)]);
   }
   return *known;
 }
@@ -128,9 +157,6 @@ std::int64_t MicrobatchModel::memory_limit(int shape_number) const {
 std::vector<Mode> MicrobatchModel::modes(int layer, TieCase tie, bool ignores_memory) const {
   std::vector<Recompute> recomputes = allowed_of(
       request_.limits.recomputes, {Recompute::kNone, Recompute::kSelective, Recompute::kFull});
-  if (ignores_memory && !recomputes.empty() && recomputes.front() == Recompute::kNone) {
-    recomputes.resize(1);
-  }
   TieRole role = TieRole::kNone;
   if (layer == 0 && tie == TieCase::kExchanged) {
     role = TieRole::kExchangedOwner;
@@ -144,8 +170,20 @@ std::vector<Mode> MicrobatchModel::modes(int layer, TieCase tie, bool ignores_me
                                                     StateSharding::kOptimizer,
                                                     StateSharding::kGradients,
                                                     StateSharding::kParameters})) {
-      modes.push_back({sharding, recompute, role});
+      const Constraints& rules = constraints_[at(block_of(layer))];
+      if (std::all_of(rules.begin(), rules.end(), [&](const Constraint& constraint) {
+            return allows_mode(constraint, sharding, recompute);
+          })) {
+        modes.push_back({sharding, recompute, role});
+      }
     }
+  }
+  // Recomputation only costs time.
+  const bool may_keep = std::any_of(modes.begin(), modes.end(), [](const Mode& mode) {
+    return mode.recompute == Recompute::kNone;
+  });
+  if (ignores_memory && may_keep) {
+    std::erase_if(modes, [](const Mode& mode) { return mode.recompute != Recompute::kNone; });
   }
   return modes;
 }
@@ -170,25 +208,40 @@ std::int64_t MicrobatchModel::messages_time(const std::vector<std::int64_t>& sha
       .time.count;
 }
 
-// Layouts of a boundary depend on the mesh only: those of the last layer's input.
-const Layout& MicrobatchModel::boundary_layout(const StageEnd& end) {
-  return block_costs(end.shape, block_of(num_layers() - 1)).inputs()[at(end.state)];
+const Layout& MicrobatchModel::boundary_layout(int layer, const StageEnd& end) {
+  return block_costs(end.shape, block_of(layer)).outputs()[at(end.state)];
 }
 
-Transfer MicrobatchModel::transfer(int /*layer*/,
-                                   const StageEnd& sender,
-                                   const StageEnd& receiver) {
+bool MicrobatchModel::may_interleave() const {
+  return std::none_of(
+      request_.constraints.begin(), request_.constraints.end(), [](const Constraint& constraint) {
+        return constraint.subject == Constraint::Subject::kCut;
+      });
+}
+
+bool MicrobatchModel::may_be_stage(int begin, int end) const {
+  for (int layer = std::max(begin, 1); layer < end; ++layer) {
+    const StageBegin where = layer == begin ? StageBegin::kHere : StageBegin::kEarlier;
+    for (const Constraint& constraint : constraints_[at(block_of(layer))]) {
+      if (!allows_cut(constraint, where)) {
+        return false;
+      }
+    }
+  }
+  return true;
+}
+
+Transfer MicrobatchModel::transfer(int layer, const StageEnd& sender, const StageEnd& receiver) {
   const Mesh& from_mesh = shape(sender.shape).mesh;
   const Mesh& to_mesh = shape(receiver.shape).mesh;
-  const Layout& output = boundary_layout(sender);
-  const Layout& input = boundary_layout(receiver);
+  const Layout& output = boundary_layout(layer, sender);
+  const Layout& input = boundary_layout(layer, receiver);
   const auto [from, to] = names_of(sender.place, receiver.place);
-  const auto [entry, is_new] =
-      transfers_.try_emplace({from, from_mesh, output, to, to_mesh, input});
+  const Block& block = graph_.block_of(layer);
+  const Tensor& tensor = block.tensors[at(block.outputs[0])];
+  const auto [entry, is_new] = transfers_.try_emplace(
+      {tensor.shape, TransferKey{from, from_mesh, output, to, to_mesh, input}});
   if (is_new) {
-    // Every boundary carries the same hidden state.
-    const Block& block = graph_.block_of(0);
-    const Tensor& tensor = block.tensors[at(block.outputs[0])];
     const std::int64_t element = element_bytes(tensor.type, request_.precision);
     const TensorPlacement a{output, from_mesh, devices_at(sender.place)};
     const TensorPlacement b{input, to_mesh, devices_at(receiver.place)};

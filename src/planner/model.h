@@ -45,6 +45,8 @@ class MicrobatchModel final : public Problem {
   }
   bool is_tied() const override { return !graph_.tied.empty(); }
   const StagePlaces& places() const override { return places_; }
+  bool may_interleave() const override;
+  bool may_be_stage(int begin, int end) const override;
   int max_stage_devices() const override { return request_.limits.max_stage_devices; }
   const std::vector<int>& shapes_at(const StagePlace& place) override;
   std::int64_t memory_limit(int shape) const override;  // device memory - reserve - process
@@ -63,7 +65,8 @@ class MicrobatchModel final : public Problem {
                              const TensorPlacement& from,
                              const TensorPlacement& to) const;
   TensorPlacement placement_of_tied(const StageEnd& end, int layer, const Option& option);
-  const Layout& boundary_layout(const StageEnd& end);
+  // Layout of what `layer` hands on, on the stage of either end.
+  const Layout& boundary_layout(int layer, const StageEnd& end);
   StagePlan stage_plan(const StageSolution& stage, int chunks, Plan& plan);
   // Places that differ by where they are only: one name for them if nothing can tell them apart.
   std::pair<StagePlace, StagePlace> names_of(const StagePlace& a, const StagePlace& b) const;
@@ -75,14 +78,16 @@ class MicrobatchModel final : public Problem {
   const StagePlaces& places_;
   const Deadline& deadline_;
   const int num_microbatches_;
-  const Graph graph_;
+  std::vector<Constraints> constraints_;  // of each block of graph_
+  const Graph graph_;  // layers with different constraints have blocks of their own
   std::vector<std::unique_ptr<StageShape>> shapes_;
   std::map<StageShape, int> shape_numbers_;
   std::map<StagePlace, std::vector<int>> shapes_at_;
   std::map<std::pair<int, int>, std::unique_ptr<BlockCosts>> block_costs_;
   std::map<std::tuple<int, int, TieCase>, std::unique_ptr<BlockOptions>> options_;
   using TransferKey = std::tuple<StagePlace, Mesh, Layout, StagePlace, Mesh, Layout>;
-  std::map<TransferKey, Transfer> transfers_;
+  using Shape = std::vector<std::int64_t>;
+  std::map<std::pair<Shape, TransferKey>, Transfer> transfers_;
   std::map<TransferKey, std::int64_t> exchanges_;
   std::map<int, std::int64_t> overheads_;
 };

@@ -202,7 +202,7 @@ class PipelineSearch::Impl {
       return false;
     }
     if (!interleaved_) {
-      return true;
+      return model_.may_be_stage(begin, end);
     }
     // Every chunk of a folded stage has a decoder layer; embedding and head never stand alone.
     const int decoders = std::min(end, chain_.size() - 1) - std::max(begin, 1);

@@ -18,6 +18,7 @@
 
 #include "cost/cost_table.h"
 #include "cost/evaluate.h"
+#include "graph/constraints.h"
 #include "planner/uniform_layout.h"
 
 namespace shardwise {
@@ -54,6 +55,10 @@ struct PlanRequest {
   std::vector<Schedule> schedules;     // empty: all
   std::vector<int> microbatch_counts;  // empty: all divisors of the batch
   SpaceLimits limits;
+  // Every plan keeps to them (check_constraints says which make sense). The interleaved schedule,
+  // whose chunks share their layers' options, is searched only if they treat all decoder layers
+  // alike and cut nowhere.
+  Constraints constraints;
   double gap = 0;  // stop when proved within this relative gap
   Seconds time_limit{1e9};
   const std::atomic<bool>* stop = nullptr;  // ends the search, as the time limit does, once true

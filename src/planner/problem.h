@@ -76,6 +76,10 @@ class Problem {
 
   virtual const StagePlaces& places() const = 0;
   virtual int max_stage_devices() const = 0;  // 0: no limit
+  // Whether stages may have several chunks, if layers are alike.
+  virtual bool may_interleave() const { return true; }
+  // Whether layers [begin, end) may be a stage of one chunk.
+  virtual bool may_be_stage(int /*begin*/, int /*end*/) const { return true; }
   // Shapes a stage may have there; equal shapes have equal numbers.
   virtual const std::vector<int>& shapes_at(const StagePlace& place) = 0;
   virtual std::int64_t memory_limit(int shape) const = 0;  // of a device, for the stage

@@ -71,10 +71,29 @@ std::vector<RunnerUp> find_runner_ups(const PlanRequest& request,
   return runner_ups;
 }
 
+namespace {
+
+std::string describe(const Constraints& constraints) {
+  if (constraints.empty()) {
+    return "";
+  }
+  std::string texts;
+  bool cuts = false;
+  for (const Constraint& constraint : constraints) {
+    texts += (texts.empty() ? "" : ", ") + constraint.text;
+    cuts |= constraint.subject == Constraint::Subject::kCut;
+  }
+  return "; constraints: " + texts +
+         (cuts ? "; no interleaved schedule"
+               : "; interleaved schedules if they treat all decoder layers alike");
+}
+
+}  // namespace
+
 std::string describe_space(const PlanRequest& request, const Cluster& cluster, int num_counts) {
   return fmt::format(
       "{} devices, {} micro-batch count{}, every layer split, {}, {} free mesh ax{} "
-      "with a choice per op, state sharding and recomputation per layer",
+      "with a choice per op, state sharding and recomputation per layer{}",
       cluster.num_devices(),
       num_counts,
       num_counts == 1 ? "" : "s",
@@ -82,7 +101,8 @@ std::string describe_space(const PlanRequest& request, const Cluster& cluster, i
           ? "stages of whole nodes or even parts of one, free axes without padding"
           : "every stage size",
       request.free_axes,
-      request.free_axes == 1 ? "is" : "es");
+      request.free_axes == 1 ? "is" : "es",
+      describe(request.constraints));
 }
 
 }  // namespace shardwise::planning
