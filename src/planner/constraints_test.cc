@@ -258,7 +258,9 @@ TEST_P(ConstrainedPlans, EqualBruteForceOverTheRestrictedSpace) {
   std::cout << kind.key << ": " << compared << " compared, " << infeasible << " infeasible, "
             << binding << " dearer than without the constraint\n";
   EXPECT_EQ(compared, most);
-  EXPECT_GT(binding + infeasible, 0);
+  if (most > 50) {  // enough that some must bind
+    EXPECT_GT(binding, 0);
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Kinds,
