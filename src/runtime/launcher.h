@@ -43,8 +43,8 @@ std::vector<std::string> mpirun_arguments(const std::string& binary,
 std::vector<int> usable_cores();
 
 // Pins this process to one core if there is one for each local rank, and makes ATen and its
-// libraries use one thread. What small blocks free stays with the process (tensors: runtime/arena.h).
-// Returns the processor it is pinned to, if any.
+// libraries use one thread. What small blocks free stays with the process (tensors:
+// runtime/arena.h). Returns the processor it is pinned to, if any.
 std::optional<int> settle_on_core(const LaunchedRank& place);
 
 }  // namespace shardwise
