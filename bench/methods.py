@@ -15,7 +15,8 @@ import subprocess
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-PLANNER = pathlib.Path(os.environ.get("SHARDWISE_PLANNER", ROOT / "build" / "planner" / "shardwise"))
+BUILDS = [ROOT / "build" / preset / "shardwise" for preset in ("release", "planner")]
+PLANNER = next((build for build in BUILDS if build.exists()), BUILDS[0])
 DATA = pathlib.Path(os.environ.get("SHARDWISE_DATA", ROOT.parent / "shared" / "data"))
 METHODS = ["megatron", "amp", "galvatron"]
 # 12 models x 6 clusters x 3 batches
