@@ -6,8 +6,8 @@ export PATH
 
 PYTHON := .venv/bin/python
 
-.PHONY: build test demo bench bench-planner bench-prediction bench-training lint sanitize fuzz \
-  format clean setup setup-test setup-dev
+.PHONY: build test demo bench bench-planner bench-prediction bench-training bench-methods \
+  lint sanitize fuzz format clean setup setup-test setup-dev
 
 build: setup
 	@$(PYTHON) scripts/configure.py release
@@ -38,7 +38,7 @@ bench: setup
 	cmake --build build/release -j $(JOBS)
 	@for bench in $$(find build/release/src -maxdepth 2 -name '*_bench' -type f | sort); do \
 	  echo "== $$bench"; $$bench || exit 1; done
-bench-planner bench-prediction bench-training: bench-%: setup
+bench-methods bench-planner bench-prediction bench-training: bench-%: setup
 	@$(PYTHON) scripts/configure.py release
 	cmake --build build/release -j $(JOBS) --target shardwise
 	@$(PYTHON) bench/$*.py

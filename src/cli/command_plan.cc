@@ -13,6 +13,7 @@
 #include "cli/inputs.h"
 #include "core/errors.h"
 #include "files/json_writer.h"
+#include "planner/methods/registry.h"
 #include "planner/planner.h"
 #include "report/plan_report.h"
 #include "report/simulation_report.h"
@@ -229,8 +230,7 @@ int plan_command(const PlanFlags& flags) {
   std::signal(SIGINT, on_interrupt);
   const Cluster& cluster = problem.cluster.cluster;
   const CostTable& costs = *problem.cluster.costs;
-  const PlanResult result = flags.method == "megatron" ? find_megatron_plan(request, cluster, costs)
-                                                       : find_plan(request, cluster, costs);
+  const PlanResult result = planning_method(flags.method).find(request, cluster, costs);
   if (!result.plan) {
     return report_no_plan(flags, problem, result);
   }
@@ -276,8 +276,14 @@ void add_plan_command(CLI::App& app, CommandRun& run) {
   const auto flags = std::make_shared<PlanFlags>();
   add_problem_flags(*command, flags->problem, ClusterArgument::kPositional);
   command->add_option("-o,--output", flags->output, "write the plan here");
-  command->add_option("--method", flags->method, "shardwise, or megatron: best uniform grid")
-      ->check(CLI::IsMember({"shardwise", "megatron"}))
+  std::vector<std::string> names;
+  std::string summaries;
+  for (const PlanningMethod& method : planning_methods()) {
+    names.push_back(method.name);
+    summaries += (summaries.empty() ? "" : "; ") + method.name + ": " + method.summary;
+  }
+  command->add_option("--method", flags->method, summaries)
+      ->check(CLI::IsMember(names))
       ->capture_default_str();
   command->add_option("--schedule", flags->schedules, "only these schedules (default: all)")
       ->check(CLI::IsMember({"gpipe", "1f1b", "1f1b-eager", "interleaved"}));
