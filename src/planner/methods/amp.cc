@@ -193,6 +193,7 @@ class AmpSearch {
     judged.evaluation = evaluator_->evaluate(judged.plan);
     ++tried_;
     if (judged.evaluation.fits() &&
+        constraint_violations(request_.constraints, judged.plan, *graph_).empty() &&
         (!result_.plan || judged.evaluation.step_time < result_.step_time)) {
       result_.plan = judged.plan;
       result_.step_time = judged.evaluation.step_time;

@@ -185,7 +185,8 @@ class GalvatronGraphSearch {
     }
     Evaluation evaluation = evaluator_->evaluate(plan_);
     ++tried_;
-    if (evaluation.fits() && (!result_.plan || evaluation.step_time < result_.step_time)) {
+    if (evaluation.fits() && constraint_violations(request_.constraints, plan_, *graph_).empty() &&
+        (!result_.plan || evaluation.step_time < result_.step_time)) {
       result_.plan = plan_;
       result_.step_time = evaluation.step_time;
     }
