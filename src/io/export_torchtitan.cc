@@ -30,17 +30,19 @@ std::string parts_of(const FrameworkPlan& plan) {
 }
 
 std::string schedule_of(const FrameworkPlan& plan, const std::string& where) {
-  switch (plan.schedule) {
-    case Schedule::kGpipe:
-      return "GPipe";
-    case Schedule::k1F1B:
-      return "1F1B";
-    case Schedule::kInterleaved:
-      return "Interleaved1F1B";
-    case Schedule::k1F1BEager:
-      break;
+  if (plan.schedule == Schedule::kGpipe) {
+    return "GPipe";
   }
-  throw InputError(where, "torchtitan has no eager 1f1b schedule; plan with --schedule 1f1b");
+  if (plan.schedule == Schedule::k1F1B) {
+    return "1F1B";
+  }
+  if (plan.schedule == Schedule::kInterleaved) {
+    return "Interleaved1F1B";
+  }
+  throw InputError(where,
+                   fmt::format("the exporter writes gpipe, 1f1b and interleaved schedules for "
+                               "torchtitan, the plan has {}; plan with --schedule 1f1b",
+                               to_string(plan.schedule)));
 }
 
 std::string write(const FrameworkPlan& plan, const std::string& where) {
