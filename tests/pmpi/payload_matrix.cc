@@ -169,6 +169,7 @@ int main(int argc, char** argv) {
   if (job.communicator().rank() != 0) {
     auto& listeners = ::testing::UnitTest::GetInstance()->listeners();
     delete listeners.Release(listeners.default_result_printer());
+    delete listeners.Release(listeners.default_xml_generator());
   }
   return RUN_ALL_TESTS();
 }
