@@ -1,4 +1,4 @@
-// Text of a constraint: refused with an InputError, or kept for messages.
+// Text of a constraint: read, or refused with an InputError.
 #include <cstddef>
 #include <cstdint>
 #include <string>
@@ -11,8 +11,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const std::string text(reinterpret_cast<const char*>(data), size);
   for (const auto polarity : {Constraint::Polarity::kPin, Constraint::Polarity::kForbid}) {
     try {
-      const Constraint constraint = parse_constraint(polarity, text, "fuzz");
-      SHARDWISE_CHECK(constraint.text.ends_with(text), "messages show what was given");
+      static_cast<void>(parse_constraint(polarity, text, "fuzz"));
     } catch (const InputError&) {
       // refused: fine
     }
