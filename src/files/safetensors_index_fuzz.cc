@@ -20,8 +20,9 @@ class Checkpoint {
   Checkpoint() {
     const SafetensorsLayout layout = SafetensorsLayout::make(
         {{"a", TensorType::kFloat32, {2}}, {"b", TensorType::kFloat32, {1}}}, {});
-    folder_.write("part.safetensors",
-                  layout.preamble() + std::string(static_cast<std::size_t>(layout.data_size()), 'x'));
+    folder_.write(
+        "part.safetensors",
+        layout.preamble() + std::string(static_cast<std::size_t>(layout.data_size()), 'x'));
   }
   const std::filesystem::path& folder() const { return folder_.path(); }
   void write_index(const std::uint8_t* data, std::size_t size) const {
