@@ -5,6 +5,7 @@
 
 #include "core/errors.h"
 #include "cost/stage_prices.h"
+#include "graph/layer_memory.h"
 #include "graph/op_definition.h"
 
 namespace shardwise::internal {

@@ -89,9 +89,4 @@ Layout boundary_output_layout(const Plan& plan, int layer);
 
 std::int64_t element_bytes(ElementType type, Precision precision);  // 4, 2 or 8
 
-// Largest sum of live value bytes beyond `saved` and beyond what the caller holds (input, output
-// gradient count as live here while needed), over forward, recompute and backward.
-// Values die after their last read; in_place shares storage.
-Bytes transient_bytes(const LayerBody& body);
-
 }  // namespace shardwise

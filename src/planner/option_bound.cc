@@ -3,6 +3,7 @@
 
 #include "core/errors.h"
 #include "graph/layer_body.h"
+#include "graph/layer_memory.h"
 #include "planner/option_factors.h"
 #include "planner/option_search.h"
 
