@@ -18,6 +18,8 @@ struct ScoreFlags {
   std::string output;
   std::string calibrate = "source";
   bool refits = true;
+  bool shows_constants = false;
+  bool shows_accuracy = false;
 };
 
 int score_command(const ScoreFlags& flags) {
@@ -25,6 +27,12 @@ int score_command(const ScoreFlags& flags) {
   const Scores scores =
       score_published_rows(rows, flags.table, flags.refits ? Refit::kEachSource : Refit::kNone);
   fmt::print("{}", to_text(scores, flags.calibrate == "source"));
+  if (flags.shows_constants) {
+    fmt::print("\nconstants fitted on all rows:\n{}", fitted_constants_text(scores));
+  }
+  if (flags.shows_accuracy) {
+    fmt::print("\nsrc/cost/model_accuracy.cc:\n{}", accuracy_rows_text(scores));
+  }
   if (!flags.output.empty()) {
     write_file_atomically(flags.output, to_csv(scores));
     fmt::print("wrote {}\n", flags.output);
@@ -52,6 +60,10 @@ void add_score_command(CLI::App& app, CommandRun& run) {
                     flags->refits,
                     "use the shipped constants, which saw all sources, instead of fitting them "
                     "anew without each source");
+  command->add_flag(
+      "--constants", flags->shows_constants, "print the constants fitted on all rows");
+  command->add_flag(
+      "--accuracy", flags->shows_accuracy, "print the errors by device that `plan` shows");
   command->callback([flags, &run] { run = [flags] { return score_command(*flags); }; });
 }
 

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "core/units.h"
+#include "cost/execution.h"
 #include "graph/cluster.h"
 #include "graph/op_definition.h"
 #include "graph/plan.h"
@@ -70,6 +71,11 @@ class CostTable {
   virtual Bytes process_memory() const = 0;
   // "measured on ..., 2026-11-22" or "modelled from data sheets: ..."
   virtual std::string provenance() const = 0;
+  // How the software runs what is priced here.
+  virtual const Execution& execution() const {
+    static const Execution kOwn;
+    return kOwn;
+  }
 };
 
 }  // namespace shardwise

@@ -77,8 +77,8 @@ constexpr NodePreset kNodes[] = {
 
 // NCCL's base latency of a ring with the simple protocol, 8.4 us, rounded; across nodes the round
 // trip of a network card and its switch on top.
-constexpr Seconds kNodeLatency{6e-6};
-constexpr Seconds kNetworkLatency{14e-6};
+constexpr Seconds kNodeLatency{8e-6};
+constexpr Seconds kNetworkLatency{25e-6};
 
 constexpr std::int64_t kReserve = std::int64_t{4} << 30;
 

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <map>
+#include <optional>
 #include <string>
 #include <unordered_map>
 #include <utility>
@@ -70,6 +71,8 @@ Picoseconds period_of(Schedule schedule, const std::vector<StageTime>& stages) {
   switch (schedule) {
     case Schedule::k1F1B:
     case Schedule::kInterleaved:
+    case Schedule::kZeroBubble1P:
+    case Schedule::kZeroBubble2P:
       return largest(stages, [](S s) { return s.microbatch() + s.transfer; });
     case Schedule::k1F1BEager:
       return largest(stages, [](S s) { return std::max(s.microbatch(), s.transfer); });
@@ -84,6 +87,39 @@ Picoseconds period_of(Schedule schedule, const std::vector<StageTime>& stages) {
   SHARDWISE_CHECK(false, "unknown schedule");
 }
 
+// Share of the 1F1B bubble that is left where weight gradients fill it (Qi et al., ICLR'24, table
+// 1: F = B = W leaves (P - 1)(F + B - W) of (P - 1)(F + B + W), or nothing).
+std::optional<double> bubble_share(Schedule schedule) {
+  switch (schedule) {
+    case Schedule::kZeroBubble1P:
+      return 1.0 / 3;
+    case Schedule::kZeroBubble2P:
+      return 0.0;
+    default:
+      return std::nullopt;
+  }
+}
+
+// Communication of state behind the kernels of the last micro-batches' backward, chunk by chunk,
+// and messages behind those of their micro-batch, where the software does that.
+void hide_communication(const Plan& plan, const Execution& execution, StageTime& time) {
+  if (execution.state == StateOverlap::kCompute) {
+    const std::int64_t chunks = plan.num_chunks();
+    const std::int64_t last = std::min(plan.num_stages(), plan.num_microbatches);
+    const Picoseconds window = divide_up(
+        (1 + last * (chunks - 1)) * (time.forward + time.recompute + time.backward), chunks);
+    time.exposed_reduction =
+        internal::shown(time.exposed_reduction + time.parameter_gather, window, execution.exposed);
+    time.parameter_gather = Picoseconds(0);
+  }
+  if (execution.overlaps_pipeline) {
+    const Picoseconds kernels = time.forward + time.recompute + time.backward;
+    const Picoseconds shown = internal::shown(time.transfer, kernels, execution.exposed);
+    time.transfer_forward = divide_up(shown, 2);
+    time.transfer = shown;
+  }
+}
+
 void combine(const Plan& plan, Evaluation& evaluation) {
   const std::vector<StageTime>& stages = evaluation.stage_times;
   evaluation.period = period_of(plan.schedule, stages);
@@ -94,6 +130,12 @@ void combine(const Plan& plan, Evaluation& evaluation) {
   } else {
     for (const StageTime& stage : stages) {
       evaluation.fill += stage.microbatch() + stage.transfer;
+    }
+    if (const std::optional<double> share = bubble_share(plan.schedule)) {
+      const Picoseconds others = evaluation.fill - evaluation.period;
+      evaluation.fill =
+          evaluation.period +
+          Picoseconds(static_cast<std::int64_t>(*share * static_cast<double>(others.count)));
     }
   }
   evaluation.steady = (plan.num_microbatches - 1) * evaluation.period;
@@ -424,7 +466,7 @@ void Evaluator::State::add_ties(const Plan& plan, Evaluation& evaluation) {
 Evaluation Evaluator::State::evaluate(const Plan& plan) {
   SHARDWISE_CHECK(graph.microbatch == plan.microbatch() && graph.sequence == plan.sequence,
                   "the graph is built for the plan's micro-batch");
-  if (!traits_of(plan.schedule).has_cost_formula) {
+  if (!traits_of(plan.schedule).has_cost_formula && !bubble_share(plan.schedule)) {
     throw InputError(
         "schedule " + to_string(plan.schedule),
         "there is no formula for its step time; use `shardwise simulate`, or plan with "
@@ -441,6 +483,9 @@ Evaluation Evaluator::State::evaluate(const Plan& plan) {
   }
   add_boundaries(plan, evaluation);
   add_ties(plan, evaluation);
+  for (StageTime& time : evaluation.stage_times) {
+    hide_communication(plan, costs.execution(), time);
+  }
   const Estimate overhead = costs.step_overhead(ranks);
   evaluation.overhead = to_picoseconds(overhead.time);
   evaluation.extrapolated |= overhead.extrapolated;
@@ -453,6 +498,16 @@ Evaluator::Evaluator(const Graph& graph, const Cluster& cluster, const CostTable
 Evaluator::~Evaluator() = default;
 
 Evaluation Evaluator::evaluate(const Plan& plan) { return state_->evaluate(plan); }
+
+void Evaluator::price_again() {
+  state_->layers.clear();
+  for (auto* prices : {&state_->boundaries, &state_->ties}) {
+    for (auto& [key, price] : *prices) {
+      internal::price_again(price.forward, state_->costs);
+      internal::price_again(price.backward, state_->costs);
+    }
+  }
+}
 
 Evaluation evaluate(const Plan& plan,
                     const Graph& graph,

@@ -18,6 +18,9 @@ class Evaluator {
   // Same as the free function, and the same result.
   Evaluation evaluate(const Plan& plan);
 
+  // To be called when the answers of the costs have changed.
+  void price_again();
+
  private:
   struct State;
   std::unique_ptr<State> state_;

@@ -27,6 +27,7 @@ struct FakeTable final : CostTable {
   std::int64_t step_overhead_ps = 0;
   double overlap = 0;  // phi
   Bytes memory_of_process{0};
+  Execution software;
 
   static Estimate picoseconds(std::int64_t count) {
     return {to_seconds(Picoseconds(count)), false};
@@ -63,6 +64,7 @@ struct FakeTable final : CostTable {
   Estimate step_overhead(int) const override { return picoseconds(step_overhead_ps); }
   Bytes process_memory() const override { return memory_of_process; }
   std::string provenance() const override { return "made up for a test"; }
+  const Execution& execution() const override { return software; }
 };
 
 }  // namespace shardwise

@@ -56,6 +56,11 @@ int microbatches_in_flight(
       return num_microbatches;
     case Schedule::k1F1B:
       return std::min(num_microbatches, later + 1);
+    // Every stage up to its limit (Qi et al., ICLR'24, section 3).
+    case Schedule::kZeroBubble1P:
+      return std::min(num_microbatches, num_stages);
+    case Schedule::kZeroBubble2P:
+      return std::min(num_microbatches, 2 * num_stages - 1);
     case Schedule::k1F1BEager:
       return std::min(num_microbatches, 2 * later + 1);
     case Schedule::kInterleaved: {

@@ -4,6 +4,7 @@
 #include <tuple>
 
 #include "core/errors.h"
+#include "cost/op_key.h"
 #include "cost/stage_prices.h"
 #include "graph/layer_memory.h"
 #include "graph/op_definition.h"
@@ -16,6 +17,10 @@ std::size_t at(int index) { return static_cast<std::size_t>(index); }
 std::size_t at(CollectiveKind kind) { return static_cast<std::size_t>(kind); }
 
 constexpr std::int64_t kFloatBytes = 4;
+
+// Bytes kept for each score where attention stores them: softmax input and output in two bytes, and
+// a mask byte of dropout (Korthikanti et al., 2022, section 4.1).
+constexpr std::int64_t kScoreBytes = 4;
 
 // Parameters of an op that share one collective: the same mesh axes to reduce over and the same
 // sharding of state.
@@ -44,23 +49,31 @@ class LayerPricer {
         around_(surroundings),
         roles_(roles),
         costs_(costs),
+        execution_(costs.execution()),
         body_(make_layer_body(block, plan, surroundings.mesh, output_layout, precision)),
         backward_of_op_(block.ops.size()) {}
 
   LayerPrice price() {
+    Communication forward;
+    Communication backward;
     for (const LayerStep& step : body_.forward) {
-      add_step(step, price_.forward, price_.forward_collectives);
+      add_step(step, price_.forward, forward);
     }
     for (const LayerStep& step : body_.recompute) {
-      add_step(step, price_.recompute, price_.backward_collectives);
+      add_step(step, price_.recompute, backward);
     }
     for (const LayerStep& step : body_.backward) {
       const Picoseconds before = price_.backward;
-      add_step(step, price_.backward, price_.backward_collectives);
+      add_step(step, price_.backward, backward);
       if (step.kind == LayerStep::Kind::kOp) {
         backward_of_op_[at(step.op)] += price_.backward - before;
       }
     }
+    if (execution_.gathers_again) {
+      add_second_gathers(backward);
+    }
+    price_.forward_collectives = shown_part(forward, price_.forward);
+    price_.backward_collectives = shown_part(backward, price_.recompute + price_.backward);
     std::vector<bool> runs_again(block_.ops.size(), false);
     for (const LayerStep& step : body_.recompute) {
       if (step.kind == LayerStep::Kind::kOp) {
@@ -77,11 +90,34 @@ class LayerPricer {
           std::max(largest_op_state, state.gradients + (is_held ? Bytes(0) : state.gathered));
     }
     price_.transient = transient_bytes(body_) + largest_op_state + held;
+    hide_state();
     add_saved_values();
     return price_;
   }
 
  private:
+  // Collectives of one direction: conversions of layouts, and exchanges of routed tokens.
+  struct Communication {
+    Picoseconds layer{0};
+    Picoseconds experts{0};
+  };
+
+  Picoseconds shown_part(const Communication& time, Picoseconds kernels) const {
+    return (execution_.overlaps_layer ? shown(time.layer, kernels, execution_.exposed)
+                                      : time.layer) +
+           (execution_.overlaps_experts ? shown(time.experts, kernels, execution_.exposed)
+                                        : time.experts);
+  }
+
+  // What is paid for state in every micro-batch runs behind the layer's kernels.
+  void hide_state() {
+    if (execution_.state == StateOverlap::kCompute) {
+      price_.forward_gather = shown(price_.forward_gather, price_.forward, execution_.exposed);
+      price_.backward_state =
+          shown(price_.backward_state, price_.recompute + price_.backward, execution_.exposed);
+    }
+  }
+
   std::int64_t compute_bytes() const { return element_bytes(ElementType::kCompute, precision_); }
 
   Picoseconds rounded(const Estimate& estimate) {
@@ -122,7 +158,7 @@ class LayerPricer {
     return collective(kind, payload, axes, precision);
   }
 
-  void add_step(const LayerStep& step, Picoseconds& kernels, Picoseconds& collectives) {
+  void add_step(const LayerStep& step, Picoseconds& kernels, Communication& collectives) {
     switch (step.kind) {
       case LayerStep::Kind::kOp:
         add_kernel(step, kernels, collectives);
@@ -137,7 +173,7 @@ class LayerPricer {
             collective_payload(what, around_.mesh, element_bytes(value.type, precision_));
         const Precision sent =
             value.type == ElementType::kCompute ? precision_ : Precision::kFloat32;
-        collectives += microbatch_collective(what.kind, payload, 1U << what.mesh_axis, sent);
+        collectives.layer += microbatch_collective(what.kind, payload, 1U << what.mesh_axis, sent);
         return;
       }
       case LayerStep::Kind::kAccumulate: {
@@ -153,15 +189,25 @@ class LayerPricer {
     }
   }
 
-  void add_kernel(const LayerStep& step, Picoseconds& kernels, Picoseconds& collectives) {
+  void add_kernel(const LayerStep& step, Picoseconds& kernels, Communication& collectives) {
     const Op& op = block_.ops[at(step.op)];
     const AxisAssignment& assignment = plan_.op_axes[at(step.op)];
     kernels += kernel_time(op, local_axis_sizes(op, assignment, around_.mesh), step.direction);
+    // Of each mesh axis, backward's first exchange sends the tokens once more.
+    unsigned sends_again = op.kind == OpKind::kExperts && !execution_.repeats_expert_input &&
+                                   step.direction != Direction::kForward
+                               ? ~0U
+                               : 0U;
     for (const InternalCollective& internal : definition_of(op.kind).internal_collectives(
              op, assignment, around_.mesh, step.direction, compute_bytes())) {
+      const unsigned axis = 1U << internal.mesh_axis;
+      if ((sends_again & axis) != 0) {
+        sends_again &= ~axis;
+        continue;
+      }
       // The loss talks in fp32; what the others send is only moved.
-      collectives += microbatch_collective(
-          internal.kind, internal.payload, 1U << internal.mesh_axis, Precision::kFloat32);
+      (internal.routed ? collectives.experts : collectives.layer) +=
+          microbatch_collective(internal.kind, internal.payload, axis, Precision::kFloat32);
       if (internal.routed) {
         price_.routed_payload += internal.payload.count;
       }
@@ -218,7 +264,7 @@ class LayerPricer {
       }
       updated += !has_state ? 0 : sharding >= StateSharding::kOptimizer ? chunk : elements;
       if (sharding >= StateSharding::kGradients && ranks > 1) {
-        momentary.gradients += Bytes(elements * kFloatBytes);
+        momentary.gradients += Bytes(elements * execution_.gradient_bytes);
         momentary.gathered +=
             Bytes(sharding == StateSharding::kParameters ? elements * compute_bytes() : 0);
       }
@@ -250,7 +296,7 @@ class LayerPricer {
                             bool has_state) {
     const auto share = [&](StateSharding from) { return sharding >= from ? chunk : elements; };
     price_.weights += Bytes(share(StateSharding::kParameters) * compute_bytes());
-    price_.gradients += Bytes(share(StateSharding::kGradients) * kFloatBytes);
+    price_.gradients += Bytes(share(StateSharding::kGradients) * execution_.gradient_bytes);
     // Two moments, and the fp32 master copy of 2-byte weights.
     const std::int64_t numbers = precision_ == Precision::kBFloat16 ? 3 : 2;
     price_.optimizer_state +=
@@ -274,7 +320,7 @@ class LayerPricer {
     Picoseconds per_step{0};
     Picoseconds per_microbatch{0};
     for (const auto& [key, group] : groups) {
-      const Bytes gradient(group.reduced_elements * kFloatBytes);
+      const Bytes gradient(group.reduced_elements * execution_.gradient_bytes);
       switch (group.sharding) {
         case StateSharding::kNone:
           per_step += step_collective(
@@ -292,7 +338,7 @@ class LayerPricer {
       }
       add_gathers(group);
     }
-    double phi = 1;
+    double phi = execution_.state == StateOverlap::kOwnOp ? 1 : 0;
     for (const int type : around_.device_types) {
       phi = std::min(phi, costs_.overlap_fraction(type));
     }
@@ -318,12 +364,90 @@ class LayerPricer {
     }
   }
 
+  bool is_saved(ValueId value) const {
+    return value >= 0 &&
+           std::find(body_.saved.begin(), body_.saved.end(), value) != body_.saved.end();
+  }
+
+  bool is_saved_gather(const LayerStep& step) const {
+    return step.kind == LayerStep::Kind::kCollective &&
+           step.collective.kind == CollectiveKind::kAllGather && is_saved(step.writes[0]);
+  }
+
+  void add_second_gathers(Communication& backward) {
+    for (const LayerStep& step : body_.forward) {
+      if (is_saved_gather(step)) {
+        Picoseconds none{0};
+        add_step(step, none, backward);
+      }
+    }
+  }
+
+  // What linears alone read is kept in the format of their products.
+  bool is_small(ValueId value) const {
+    bool read = false;
+    for (const LayerStep& step : body_.forward) {
+      if (step.kind == LayerStep::Kind::kOp &&
+          std::find(step.reads.begin(), step.reads.end(), value) != step.reads.end()) {
+        if (block_.ops[at(step.op)].kind != OpKind::kLinear) {
+          return false;
+        }
+        read = true;
+      }
+    }
+    return read && body_.values[at(value)].type == ElementType::kCompute;
+  }
+
+  // Saved values as the software keeps them.
+  Bytes kept_bytes() const {
+    Bytes sum = body_.saved_bytes();
+    for (const ValueId value : body_.saved) {
+      if (execution_.format != MatrixFormat::kCompute && is_small(value)) {
+        const std::int64_t bytes = body_.values[at(value)].bytes.count;
+        sum -= Bytes(bytes - bytes / compute_bytes());
+      }
+    }
+    if (!execution_.gathers_again) {
+      return sum;
+    }
+    for (const LayerStep& step : body_.forward) {
+      if (is_saved_gather(step)) {
+        const std::int64_t ranks = around_.mesh.sizes[at(step.collective.mesh_axis)];
+        const std::int64_t whole = body_.values[at(step.writes[0])].bytes.count;
+        const std::int64_t part = is_saved(step.reads[0]) ? 0 : whole / ranks;
+        const bool small = execution_.format != MatrixFormat::kCompute && is_small(step.writes[0]);
+        sum -= Bytes((whole - part) / (small ? compute_bytes() : 1));
+      }
+    }
+    return sum;
+  }
+
+  // What kernels keep inside, where they do not run again: scores of attention without flash,
+  // tokens and first products of experts.
+  Bytes kept_inside() const {
+    std::int64_t bytes = 0;
+    for (std::size_t o = 0; o < block_.ops.size() && plan_.recompute != Recompute::kFull; ++o) {
+      const Op& op = block_.ops[o];
+      const OpKey key =
+          op_key(op, local_axis_sizes(op, plan_.op_axes[o], around_.mesh), precision_);
+      if (is_sequence_attention(op.kind) && execution_.attention == AttentionKernel::kStored) {
+        std::int64_t scores = 1;  // all sizes but the widths
+        for (std::size_t i = 0; i < (op.kind == OpKind::kLatentAttention ? 3U : 4U); ++i) {
+          scores *= key.sizes[i];
+        }
+        bytes += scores * (kScoreBytes + (execution_.dropout ? 1 : 0));
+      } else if (op.kind == OpKind::kExperts && !execution_.repeats_expert_input) {
+        const std::int64_t small =
+            execution_.format == MatrixFormat::kCompute ? compute_bytes() : 1;
+        bytes +=
+            key.sizes[0] * (key.sizes[3] * small + key.sizes[2] * (2 * compute_bytes() + small));
+      }
+    }
+    return Bytes(bytes);
+  }
+
   void add_saved_values() {
-    price_.saved = body_.saved_bytes();
-    const auto is_saved = [&](ValueId value) {
-      return value >= 0 &&
-             std::find(body_.saved.begin(), body_.saved.end(), value) != body_.saved.end();
-    };
+    price_.saved = kept_bytes() + kept_inside();
     price_.saves_input = is_saved(body_.input);
     price_.saves_output = is_saved(body_.output);
     price_.input = body_.input >= 0 ? body_.values[at(body_.input)].bytes : Bytes(0);
@@ -336,6 +460,7 @@ class LayerPricer {
   const Surroundings& around_;
   const std::vector<ParameterRole>& roles_;
   const CostTable& costs_;
+  const Execution& execution_;
   const LayerBody body_;
   std::vector<Picoseconds> backward_of_op_;
   LayerPrice price_;

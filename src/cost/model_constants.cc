@@ -23,7 +23,6 @@ std::span<const FittedConstant> fitted_constants() {
       {"per_doubling", &C::per_doubling, 1e-3, 20e-3},
       {"expert_layer", &C::expert_layer, 1e-3, 20e-3},
       {"maturing", &C::maturing, 0.01, 1},
-      {"permute_bytes", &C::permute_bytes, 8, 60},
       {"grouped", &C::grouped, 0.5, 1},
   };
   return kConstants;

@@ -5,14 +5,19 @@
 #include <string>
 
 #include "cost/cost_table.h"
-#include "cost/op_key.h"
+#include "cost/model_constants.h"
 
 namespace shardwise {
 
 class ModelledTable final : public CostTable {
  public:
   // Copies the cluster. Throws InputError if a device type lacks a rate or a level its bandwidth.
-  explicit ModelledTable(Cluster cluster);
+  explicit ModelledTable(Cluster cluster,
+                         const Execution& execution = {},
+                         const ModelConstants& constants = {});
+
+  // Other constants from here on; not while another thread asks.
+  void set_constants(const ModelConstants& constants);
 
   Estimate op_time(const Op& op,
                    std::span<const std::int64_t> sizes,
@@ -32,11 +37,15 @@ class ModelledTable final : public CostTable {
   Estimate step_overhead(int ranks) const override;
   Bytes process_memory() const override;
   std::string provenance() const override;
+  const Execution& execution() const override { return execution_; }
 
  private:
   const DeviceType& device(int device_type) const;
 
   Cluster cluster_;
+  Execution execution_;
+  ModelConstants constants_;
+  double waiting_ = 1;  // growth of every time by waiting for the slowest of many nodes
 };
 
 }  // namespace shardwise

@@ -2,6 +2,7 @@
 // between devices. Internal to cost.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <string>
@@ -15,6 +16,14 @@ namespace shardwise::internal {
 
 inline constexpr int kNumCollectiveKinds = 5;
 using BytesByKind = std::array<std::int64_t, kNumCollectiveKinds>;
+
+// What shows of communication that runs behind kernels: a share of what they cover, and all that
+// lasts longer.
+inline Picoseconds shown(Picoseconds communication, Picoseconds kernels, double exposed) {
+  const Picoseconds covered = std::min(communication, kernels);
+  return communication - covered +
+         Picoseconds(static_cast<std::int64_t>(exposed * static_cast<double>(covered.count)));
+}
 
 // What prices depend on besides the layer: equal surroundings, equal prices.
 struct Surroundings {
@@ -78,6 +87,9 @@ LayerPrice price_layer(const Block& block,
 // Messages that run at once: the device with most bytes to send or to receive decides.
 struct TransferPrice {
   Picoseconds time{0};
+  Bytes busiest{0};  // of the device that decides
+  int level = 0;
+  int concurrent = 1;
   std::vector<std::int64_t> sent;  // by index in the sender's devices
   bool extrapolated = false;
 };
@@ -86,6 +98,9 @@ TransferPrice price_messages(const std::vector<RedistributionMessage>& messages,
                              std::int64_t element_bytes,
                              const Cluster& cluster,
                              const CostTable& costs);
+
+// The time of the same messages by other costs.
+void price_again(TransferPrice& price, const CostTable& costs);
 
 // Most activation bytes that a stage holds at once under the interleaved schedule, from those of
 // one micro-batch in each of its chunks: early chunks are in flight more often than late ones.

@@ -64,13 +64,21 @@ TransferPrice price_messages(const std::vector<RedistributionMessage>& messages,
       }
     }
     const int pairs = (static_cast<int>(involved.size()) + 1) / 2;
-    const int concurrent = std::min(
+    price.busiest = Bytes(busiest);
+    price.level = level;
+    price.concurrent = std::min(
         {busy_devices_of_a_node(cluster, sent), busy_devices_of_a_node(cluster, received), pairs});
-    const Estimate estimate = costs.transfer_time(Bytes(busiest), level, concurrent);
+  }
+  price_again(price, costs);
+  return price;
+}
+
+void price_again(TransferPrice& price, const CostTable& costs) {
+  if (price.busiest.count > 0) {
+    const Estimate estimate = costs.transfer_time(price.busiest, price.level, price.concurrent);
     price.time = to_picoseconds(estimate.time);
     price.extrapolated = estimate.extrapolated;
   }
-  return price;
 }
 
 }  // namespace shardwise::internal

@@ -10,7 +10,6 @@
 #include "core/errors.h"
 #include "core/text.h"
 #include "cost/device_preset.h"
-#include "cost/uniform_memory.h"
 #include "report/expert_shapes.h"
 
 namespace shardwise {
@@ -77,9 +76,12 @@ class RowReader {
   DecoderShape shape() const;
   void choose_gate(DecoderShape& shape) const;
   MatrixFormat format() const;
-  void read_layout(UniformRun& run) const;
-  void read_schedule(UniformRun& run) const;
-  void read_software(UniformRun& run, const DeviceType& device) const;
+  void read_layout(PublishedRun& run) const;
+  void read_schedule(PublishedRun& run) const;
+  void read_software(PublishedRun& run, const DeviceType& device) const;
+  Recompute stated_recompute(const DeviceType& device) const;
+  void set_recompute(PublishedRun& run, Recompute recompute) const;
+  void find_what_fits(PublishedRun& run, const DeviceType& device) const;
   Cluster cluster(const DeviceType& device) const;
   double software_year(const DeviceType& device) const;
 
@@ -175,26 +177,28 @@ MatrixFormat RowReader::format() const {
   if (precision.find("fp8") != std::string::npos || precision.find("float8") != std::string::npos) {
     return MatrixFormat::kFloat8;
   }
-  return MatrixFormat::kHalf;
+  return MatrixFormat::kCompute;
 }
 
-void RowReader::read_layout(UniformRun& run) const {
-  run.data = degree("dp");
-  run.tensor = degree("tp");
-  run.pipeline = degree("pp");
-  run.context = degree("cp");
-  run.expert = degree("ep");
-  run.micro = whole("micro_batch");
-  run.microbatches = whole("global_batch") / (run.micro * run.data);
-  run.sequence = whole("seq_len");
+void RowReader::read_layout(PublishedRun& run) const {
+  UniformLayout& grid = run.layout.grid;
+  grid.data = degree("dp");
+  grid.tensor = degree("tp");
+  grid.pipeline = degree("pp");
+  grid.context = degree("cp");
+  grid.expert = degree("ep");
+  grid.micro = whole("micro_batch");
+  run.layout.batch = whole("global_batch");
+  run.layout.sequence = whole("seq_len");
 }
 
-void RowReader::read_schedule(UniformRun& run) const {
+void RowReader::read_schedule(PublishedRun& run) const {
+  UniformLayout& grid = run.layout.grid;
   const std::string schedule = to_lower(row_.at("schedule"));
   const std::int64_t per_stage =
-      std::max<std::int64_t>((run.shape.layers + run.pipeline - 1) / run.pipeline, 1);
-  if (schedule.starts_with("interleaved") && run.pipeline > 1) {
-    run.schedule = RunSchedule::kInterleaved;
+      std::max<std::int64_t>((run.shape.layers + grid.pipeline - 1) / grid.pipeline, 1);
+  if (schedule.starts_with("interleaved") && grid.pipeline > 1) {
+    grid.schedule = Schedule::kInterleaved;
     std::int64_t chunks = 1;
     const std::string count = schedule.substr(std::min(schedule.size(), std::size_t{13}));
     if (schedule == "interleaved-max") {
@@ -203,48 +207,105 @@ void RowReader::read_schedule(UniformRun& run) const {
                std::errc()) {
       chunks = 2;  // "interleaved" alone: the least
     }
-    run.chunks = static_cast<int>(std::clamp<std::int64_t>(chunks, 1, per_stage));
+    grid.chunks = static_cast<int>(std::clamp<std::int64_t>(chunks, 1, per_stage));
   } else if (schedule == "zb-1p") {
-    run.schedule = RunSchedule::kZeroBubble1;
+    grid.schedule = Schedule::kZeroBubble1P;
   } else if (schedule == "zb-2p") {
-    run.schedule = RunSchedule::kZeroBubble2;
+    grid.schedule = Schedule::kZeroBubble2P;
   } else if (schedule == "gpipe" || schedule == "afab") {
-    run.schedule = RunSchedule::kGpipe;
+    grid.schedule = Schedule::kGpipe;
   }
 }
 
-void RowReader::read_software(UniformRun& run, const DeviceType& device) const {
-  TrainingSoftware& software = run.software;
-  software.format = format();
+Recompute RowReader::stated_recompute(const DeviceType& device) const {
+  const std::string recompute = to_lower(row_.at("recompute"));
   const bool is_recent = device.peak_fp8.count > 0;
-  run.zero = is_blank("zero") ? (is_recent || notes("deepspeed") ? 1 : 0)
-                              : static_cast<int>(row_.at("zero")[0] - '0');
-  const bool is_fully_sharded = run.zero >= 2;
+  if (recompute == "full" || (recompute.empty() && is_blank("schedule") && !is_recent)) {
+    return Recompute::kFull;
+  }
+  return recompute == "selective" ? Recompute::kSelective : Recompute::kNone;
+}
+
+// Selective recomputation is that of attention where its scores are stored, of cheap ops where they
+// are not, and of every second layer under frameworks that shard everything and know no ops.
+void RowReader::set_recompute(PublishedRun& run, Recompute recompute) const {
+  const bool knows_no_ops = run.layout.grid.zero >= 2 && !notes("minimal");
+  const bool stores_scores = run.execution.attention == AttentionKernel::kStored ||
+                             run.execution.attention == AttentionKernel::kRecomputed;
+  const bool is_selective = recompute == Recompute::kSelective;
+  run.layout.repeats_every_second_layer = is_selective && knows_no_ops;
+  if (stores_scores) {
+    run.execution.attention =
+        is_selective && !knows_no_ops ? AttentionKernel::kRecomputed : AttentionKernel::kStored;
+  }
+  run.layout.grid.recompute =
+      is_selective && (knows_no_ops || stores_scores) ? Recompute::kNone : recompute;
+}
+
+void RowReader::read_software(PublishedRun& run, const DeviceType& device) const {
+  UniformLayout& grid = run.layout.grid;
+  Execution& execution = run.execution;
+  execution.format = format();
+  const bool is_recent = device.peak_fp8.count > 0;
+  grid.zero = is_blank("zero") ? (is_recent || notes("deepspeed") ? 1 : 0)
+                               : static_cast<int>(row_.at("zero")[0] - '0');
+  const bool is_fully_sharded = grid.zero >= 2;
   // No pipeline engine and no kernels beyond those of the framework.
   const bool is_plain = is_fully_sharded && is_blank("schedule");
-  const std::string recompute = to_lower(row_.at("recompute"));
-  if (recompute == "full" || (recompute.empty() && is_blank("schedule") && !is_recent)) {
-    run.recompute = Recompute::kFull;
-  } else if (recompute == "selective") {
-    run.recompute = Recompute::kSelective;
-  }
-  software.year = software_year(device);
-  software.flash = is_recent || is_fully_sharded;
-  software.elementwise =
+  execution.year = software_year(device);
+  const bool has_flash = is_recent || is_fully_sharded;
+  execution.attention = !has_flash               ? AttentionKernel::kStored
+                        : is_recent && !is_plain ? AttentionKernel::kTuned
+                                                 : AttentionKernel::kFlash;
+  execution.elementwise =
       is_plain && !notes("torch.compile") ? Elementwise::kEager : Elementwise::kFused;
-  software.overlaps_tensor = is_recent;
-  software.overlaps_data = run.zero >= 1;
-  software.overlaps_pipeline = run.schedule == RunSchedule::kInterleaved && is_recent;
-  software.overlaps_experts = notes("1f1b overlap") || (is_recent && run.chunks > 1 &&
-                                                        run.expert > 1 && !notes("dispatcher"));
-  software.sends_tokens_once = is_recent && !notes("dispatcher a2a");
-  software.tuned_attention = is_recent && !is_plain;
-  software.dropout = !software.flash;
-  software.sequence_parallel =
-      is_recent || (!notes("no sequence parallel") && run.recompute == Recompute::kSelective);
-  software.selective_is_half = is_fully_sharded && !notes("minimal");
-  software.gradient_bytes =
+  execution.overlaps_layer = is_recent;
+  execution.state = grid.zero >= 1 ? StateOverlap::kCompute : StateOverlap::kNothing;
+  execution.overlaps_pipeline = grid.schedule == Schedule::kInterleaved && is_recent;
+  execution.overlaps_experts = notes("1f1b overlap") || (is_recent && grid.chunks > 1 &&
+                                                         grid.expert > 1 && !notes("dispatcher"));
+  execution.token_copies =
+      is_recent && !notes("dispatcher a2a")
+          ? static_cast<int>(std::max<std::int64_t>(run.shape.experts_per_token, 1))
+          : 1;
+  execution.repeats_expert_input = false;
+  execution.dropout = !has_flash;
+  execution.gradient_bytes =
       is_fully_sharded || device.memory.count <= (std::int64_t{32} << 30) ? 2 : 4;
+  execution.gathers_again = true;
+  grid.sequence_parallel =
+      grid.tensor > 1 && whole("seq_len") % (grid.context * grid.tensor) == 0 &&
+      (is_recent ||
+       (!notes("no sequence parallel") && stated_recompute(device) == Recompute::kSelective));
+}
+
+// What ran did fit: a row that says nothing of recomputation, or "none", may still have needed it.
+// The same for sharding of state, where the column is blank.
+void RowReader::find_what_fits(PublishedRun& run, const DeviceType& device) const {
+  const Cluster machine = cluster(device);
+  const Recompute stated = stated_recompute(device);
+  for (const Recompute recompute : {Recompute::kNone, Recompute::kSelective, Recompute::kFull}) {
+    if (recompute < stated) {
+      continue;
+    }
+    set_recompute(run, recompute);
+    run.model = std::make_shared<RunModel>(run.shape, run.layout, run.execution, machine);
+    Evaluation evaluation = run.model->evaluate();
+    const bool state_fits = std::all_of(
+        evaluation.stage_memory.begin(), evaluation.stage_memory.end(), [](const StageMemory& m) {
+          return m.weights + m.gradients + m.optimizer + m.reserve <= m.limit;
+        });
+    if (!state_fits && is_blank("zero") && run.layout.grid.zero < 3) {
+      run.layout.grid.zero = 3;
+      run.execution.state = StateOverlap::kCompute;
+      set_recompute(run, recompute);
+      run.model = std::make_shared<RunModel>(run.shape, run.layout, run.execution, machine);
+      evaluation = run.model->evaluate();
+    }
+    if (evaluation.fits()) {
+      return;
+    }
+  }
 }
 
 // A release "container 26.04", or a year in words; else when such devices were usual.
@@ -271,6 +332,10 @@ Cluster RowReader::cluster(const DeviceType& device) const {
     node.network_bandwidth = BytesPerSecond(std::stod(*gigabits) * 1e9 / 8 / node.devices);
   }
   const auto devices = static_cast<int>(whole("n_gpus"));
+  // A job spreads evenly over its nodes: 256 of 72 each are four times 64.
+  while (devices > node.devices && devices % node.devices != 0) {
+    --node.devices;
+  }
   Cluster cluster = cluster_of(node, (devices + node.devices - 1) / node.devices, row_.at("gpu"));
   cluster.types = {device};
   return cluster;
@@ -301,26 +366,24 @@ ReadRun RowReader::read() {
   }
   PublishedRun run;
   run.row = &row_;
-  run.run.shape = shape();
-  read_layout(run.run);
-  read_schedule(run.run);
-  read_software(run.run, *device);
-  run.cluster = cluster(*device);
-  // What ran did fit: a row that says nothing of recomputation, or "none", may still have needed
-  // it. The same for sharding of state, where the column is blank.
-  if (is_blank("zero") && !state_fits(run.run, run.cluster)) {
-    run.run.zero = 3;
-  }
-  run.run.recompute = least_recompute_that_fits(run.run, run.cluster);
-  run.measured = number("iter_time_s");
-  const MatrixFormat format = run.run.software.format;
-  if ((format == MatrixFormat::kFloat4Blocks && !(device->peak_fp4.count > 0)) ||
-      (format != MatrixFormat::kHalf && !(device->peak_fp8.count > 0))) {
+  run.shape = shape();
+  const MatrixFormat products = format();
+  if ((products == MatrixFormat::kFloat4Blocks && !(device->peak_fp4.count > 0)) ||
+      (products != MatrixFormat::kCompute && !(device->peak_fp8.count > 0))) {
     return {std::nullopt, fmt::format("{} has no such precision", device->name)};
   }
-  run.row_class = run.run.shape.experts > 0       ? RowClass::kExperts
-                  : format == MatrixFormat::kHalf ? RowClass::kDenseHalf
-                                                  : RowClass::kDenseSmallFormat;
+  run.measured = number("iter_time_s");
+  run.run_class = run.shape.experts > 0                ? RunClass::kExperts
+                  : products == MatrixFormat::kCompute ? RunClass::kDenseHalf
+                                                       : RunClass::kDenseSmallFormat;
+  read_layout(run);
+  read_schedule(run);
+  read_software(run, *device);
+  try {
+    find_what_fits(run, *device);
+  } catch (const InputError& error) {
+    return {std::nullopt, fmt::format("layout: {}", error.what())};
+  }
   return {run, ""};
 }
 

@@ -1,14 +1,16 @@
 // Rows of a table of published training runs (columns of published_throughput.csv) and what they
-// say as a UniformRun. What a row does not say comes from the defaults listed in
+// say as a run to be priced. What a row does not say comes from the defaults listed in
 // docs/cost_model.md, "Scores", by column and note, never by source.
 #pragma once
 
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
-#include "cost/uniform_run.h"
+#include "cost/model_accuracy.h"
+#include "report/published_run.h"
 
 namespace shardwise {
 
@@ -23,15 +25,15 @@ struct PublishedRow {
 // for a missing column, a wrong number of fields, an unclosed quote.
 std::vector<PublishedRow> parse_published_rows(const std::string& text, const std::string& file);
 
-enum class RowClass { kDenseHalf, kDenseSmallFormat, kExperts };
-
 // A row that can be predicted.
 struct PublishedRun {
   const PublishedRow* row = nullptr;
-  RowClass row_class = RowClass::kDenseHalf;
-  UniformRun run;
-  Cluster cluster;
-  double measured = 0;  // s a step
+  RunClass run_class = RunClass::kDenseHalf;
+  DecoderShape shape;
+  RunLayout layout;
+  Execution execution;
+  std::shared_ptr<RunModel> model;  // shared by copies of this row: prices only
+  double measured = 0;              // s a step
 };
 
 // The run, or why there is none: "blank: dp, tp", "layout: 2 x 4 is not 16 GPUs". Throws InputError

@@ -7,24 +7,16 @@
 #include <map>
 #include <regex>
 
-#include "cost/uniform_memory.h"
+#include "report/constant_fit.h"
 
 namespace shardwise {
 
 namespace {
 
-constexpr int kMostRounds = 40;
-constexpr double kFirstStep = 0.15;
-constexpr double kLargestStep = 0.3;
-constexpr double kSmallestStep = 1e-3;
-// Errors below are squared, above they count as they are: a single odd row moves nothing.
-constexpr double kSmallError = 0.05;
-constexpr double kLargestError = 0.4;
-constexpr double kPull = 0.01;  // weight of a squared relative move away from the shipped constants
 constexpr std::size_t kLeastSweep = 6;
 
 double predict(const PublishedRun& run, const ModelConstants& constants) {
-  return estimate_uniform_run(run.run, run.cluster, constants).step;
+  return to_seconds(run.model->evaluate(constants).step_time).count;
 }
 
 const std::string& source_of(const ScoredRow& row) { return row.run.row->at("source"); }
@@ -41,7 +33,7 @@ void calibrate(std::vector<ScoredRow>& rows) {
     std::vector<double> ratios;
     for (std::size_t j = 0; j < rows.size(); ++j) {
       const bool is_alike = source_of(rows[i]) == source_of(rows[j]) &&
-                            rows[i].run.row_class == rows[j].run.row_class;
+                            rows[i].run.run_class == rows[j].run.run_class;
       if (i != j && is_alike) {
         ratios.push_back(rows[j].run.measured / rows[j].left_out);
       }
@@ -105,57 +97,6 @@ std::vector<double> ranks_of(const std::vector<double>& values) {
 
 }  // namespace
 
-ModelConstants fit_constants(const std::vector<ScoredRow>& rows,
-                             const std::function<bool(const ScoredRow&)>& uses) {
-  std::map<std::string, int> rows_of_source;
-  for (const ScoredRow& row : rows) {
-    rows_of_source[source_of(row)] += uses(row) ? 1 : 0;
-  }
-  std::vector<std::pair<const PublishedRun*, double>> weighted;
-  for (const ScoredRow& row : rows) {
-    if (uses(row)) {
-      weighted.emplace_back(&row.run, std::pow(rows_of_source[source_of(row)], -0.4));
-    }
-  }
-  const ModelConstants shipped;
-  const auto loss = [&](const ModelConstants& constants) {
-    double sum = 0;
-    for (const auto& [run, weight] : weighted) {
-      const double error = std::abs(std::log(predict(*run, constants) / run->measured));
-      sum += weight * (error < kSmallError ? error * error / (2 * kSmallError) + kSmallError / 2
-                                           : std::min(error, kLargestError));
-    }
-    for (const FittedConstant& fitted : fitted_constants()) {
-      const double move = std::log(constants.*fitted.member / (shipped.*fitted.member));
-      sum += kPull * move * move;
-    }
-    return sum;
-  };
-  ModelConstants best = shipped;
-  double least = loss(best);
-  std::vector<double> steps(fitted_constants().size(), kFirstStep);
-  for (int round = 0; round < kMostRounds; ++round) {
-    for (std::size_t i = 0; i < steps.size(); ++i) {
-      const FittedConstant& fitted = fitted_constants()[i];
-      bool improved = false;
-      for (const double sign : {1.0, -1.0}) {
-        ModelConstants trial = best;
-        trial.*fitted.member =
-            std::clamp(best.*fitted.member * (1 + sign * steps[i]), fitted.low, fitted.high);
-        const double result = steps[i] > kSmallestStep ? loss(trial) : least;
-        if (result < least) {
-          least = result;
-          best = trial;
-          improved = true;
-          break;
-        }
-      }
-      steps[i] = improved ? std::min(kLargestStep, steps[i] * 1.3) : steps[i] * 0.6;
-    }
-  }
-  return best;
-}
-
 double rank_correlation(const std::vector<double>& a, const std::vector<double>& b) {
   const std::vector<double> x = ranks_of(a);
   const std::vector<double> y = ranks_of(b);
@@ -186,20 +127,26 @@ Scores score_published_rows(const std::vector<PublishedRow>& rows,
     }
     ScoredRow scored;
     scored.run = std::move(*read.run);
-    scored.shipped = predict(scored.run, {});
+    const Evaluation evaluation = scored.run.model->evaluate();
+    scored.shipped = to_seconds(evaluation.step_time).count;
     scored.left_out = scored.shipped;
-    scored.memory = estimate_uniform_memory(scored.run.run, scored.run.cluster).total();
-    scored.fits =
-        scored.memory <= static_cast<double>(scored.run.cluster.types.front().memory.count);
+    scored.memory = static_cast<double>(peak_memory(evaluation).count);
+    scored.fits = evaluation.fits();
     scores.rows.push_back(std::move(scored));
   }
   if (refit == Refit::kEachSource) {
+    std::vector<const PublishedRun*> runs;
+    for (const ScoredRow& row : scores.rows) {
+      runs.push_back(&row.run);
+    }
+    const ConstantFit fit(runs);
+    scores.fitted = fit.fit([](std::size_t) { return true; });
     std::map<std::string, ModelConstants> without;
     for (const ScoredRow& row : scores.rows) {
       const std::string& source = source_of(row);
       if (!without.contains(source)) {
-        without[source] = fit_constants(
-            scores.rows, [&](const ScoredRow& other) { return source_of(other) != source; });
+        without[source] =
+            fit.fit([&](std::size_t i) { return source_of(scores.rows[i]) != source; });
       }
     }
     for (ScoredRow& row : scores.rows) {
@@ -209,6 +156,24 @@ Scores score_published_rows(const std::vector<PublishedRow>& rows,
   calibrate(scores.rows);
   scores.sweeps = sweeps_of(scores.rows);
   return scores;
+}
+
+std::vector<ModelAccuracy> accuracies_of(const Scores& scores) {
+  std::map<std::pair<std::string_view, RunClass>, ModelAccuracy> sums;
+  for (const ScoredRow& row : scores.rows) {
+    const std::string_view device = row.run.model->cluster().types.front().name;
+    ModelAccuracy& sum = sums[{device, row.run.run_class}];
+    sum.device = device;
+    sum.run_class = row.run.run_class;
+    sum.error += std::abs(row.left_out / row.run.measured - 1);
+    ++sum.runs;
+  }
+  std::vector<ModelAccuracy> means;
+  for (const auto& [key, sum] : sums) {
+    means.push_back(sum);
+    means.back().error /= sum.runs;
+  }
+  return means;
 }
 
 double mean_error(const Scores& scores,

@@ -38,20 +38,15 @@ struct Scores {
   std::vector<RefusedRow> refused;
   std::vector<ScoredSweep> sweeps;  // of six rows or more
   int with_time = 0;                // rows with complete layout and time
+  ModelConstants fitted;            // on all rows; as shipped without a refit
 };
 
-// Refers to `rows`. Deterministic. `refit` false leaves left_out = shipped (a fit takes about a
-// second for each source). Throws what read_published_run throws.
+// Refers to `rows`. Deterministic. Without a refit left_out = shipped. Throws what
+// read_published_run throws.
 enum class Refit { kNone, kEachSource };
 Scores score_published_rows(const std::vector<PublishedRow>& rows,
                             const std::string& file,
                             Refit refit);
-
-// Least weighted error over the runs that `uses` accepts, from the shipped constants on: each
-// source weighs as the 0.6th power of its rows, errors beyond 40 % count as 40 %, constants are
-// drawn weakly to the shipped ones. Coordinate search within the bounds of fitted_constants().
-ModelConstants fit_constants(const std::vector<ScoredRow>& rows,
-                             const std::function<bool(const ScoredRow&)>& uses);
 
 // Mean of |prediction / measured - 1| over the rows that `uses` accepts; 0 for none.
 double mean_error(const Scores& scores,
@@ -63,6 +58,17 @@ double rank_correlation(const std::vector<double>& a, const std::vector<double>&
 
 // Tables for the terminal.
 std::string to_text(const Scores& scores, bool calibrates);
+
+// Error with nothing fitted on the source, by device and class of runs, sorted so. Names refer to
+// `scores`.
+std::vector<ModelAccuracy> accuracies_of(const Scores& scores);
+
+// The same as lines of cost/model_accuracy.cc.
+std::string accuracy_rows_text(const Scores& scores);
+
+// "name = value", a line for each constant that published runs may move, as fitted on all rows:
+// what cost/model_constants.h should say.
+std::string fitted_constants_text(const Scores& scores);
 
 // "line,source,model,gpu,n_gpus,measured_s,predicted_s,left_out_s,calibrated_s,memory_bytes".
 std::string to_csv(const Scores& scores);

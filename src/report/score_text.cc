@@ -15,20 +15,8 @@ std::string percent(double share) { return fmt::format("{:.1f} %", 100 * share);
 
 using Filter = std::function<bool(const ScoredRow&)>;
 
-std::string name_of(RowClass row_class) {
-  switch (row_class) {
-    case RowClass::kDenseHalf:
-      return "dense, BF16/FP16";
-    case RowClass::kDenseSmallFormat:
-      return "dense, FP8/FP4";
-    case RowClass::kExperts:
-      return "mixture of experts";
-  }
-  return "";
-}
-
-constexpr RowClass kClasses[] = {
-    RowClass::kDenseHalf, RowClass::kDenseSmallFormat, RowClass::kExperts};
+constexpr RunClass kClasses[] = {
+    RunClass::kDenseHalf, RunClass::kDenseSmallFormat, RunClass::kExperts};
 
 void add_errors(TextTable& table,
                 const Scores& scores,
@@ -47,18 +35,18 @@ void add_errors(TextTable& table,
 // Errors by a column of the table, within each class of rows.
 std::string by_column(const Scores& scores, const std::string& column) {
   TextTable table({column, "rows", "left out", "one constant", "shipped"});
-  for (const RowClass row_class : kClasses) {
+  for (const RunClass run_class : kClasses) {
     std::map<std::string, int> names;
     for (const ScoredRow& row : scores.rows) {
-      names[row.run.row->at(column)] += row.run.row_class == row_class ? 1 : 0;
+      names[row.run.row->at(column)] += row.run.run_class == run_class ? 1 : 0;
     }
     table.add_rule();
-    add_errors(table, scores, name_of(row_class), [&](const ScoredRow& row) {
-      return row.run.row_class == row_class;
+    add_errors(table, scores, to_string(run_class), [&](const ScoredRow& row) {
+      return row.run.run_class == run_class;
     });
     for (const auto& [name, count] : names) {
       add_errors(table, scores, "  " + name, [&, wanted = name](const ScoredRow& row) {
-        return row.run.row_class == row_class && row.run.row->at(column) == wanted;
+        return row.run.run_class == run_class && row.run.row->at(column) == wanted;
       });
     }
   }
@@ -126,15 +114,36 @@ std::string to_text(const Scores& scores, bool calibrates) {
   text += fmt::format("\n{} rows refused:\n{}", scores.refused.size(), refusals(scores));
   const auto mean = [&](double ScoredRow::*prediction) {
     return percent(mean_error(scores, prediction, [](const ScoredRow& row) {
-      return row.run.row_class == RowClass::kDenseHalf;
+      return row.run.run_class == RunClass::kDenseHalf;
     }));
   };
-  text += fmt::format("\ndense, BF16/FP16: {} with nothing fitted on the source",
+  text += fmt::format("\ndense BF16/FP16: {} with nothing fitted on the source",
                       mean(&ScoredRow::left_out));
   if (calibrates) {
     text += fmt::format(", {} with one constant per source", mean(&ScoredRow::calibrated));
   }
   return text + "\n";
+}
+
+std::string accuracy_rows_text(const Scores& scores) {
+  std::string text;
+  for (const ModelAccuracy& measured : accuracies_of(scores)) {
+    constexpr const char* kNames[] = {"kDenseHalf", "kDenseSmallFormat", "kExperts"};
+    text += fmt::format("      {{\"{}\", {}, {}, {:.3f}}},\n",
+                        measured.device,
+                        kNames[static_cast<int>(measured.run_class)],
+                        measured.runs,
+                        measured.error);
+  }
+  return text;
+}
+
+std::string fitted_constants_text(const Scores& scores) {
+  std::string text;
+  for (const FittedConstant& constant : fitted_constants()) {
+    text += fmt::format("{} = {:.3g}\n", constant.name, scores.fitted.*constant.member);
+  }
+  return text;
 }
 
 std::string to_csv(const Scores& scores) {
