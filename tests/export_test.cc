@@ -56,7 +56,8 @@ FrameworkPlan described(const Planned& planned) {
 std::string exported(const std::string& framework,
                      const std::string& layout,
                      const std::string& type = "llama") {
-  return exporter_called(framework, "test").write(described(plan_of(layout, type)), "plan.json");
+  return export_plan(
+      parse_framework(framework, "test"), described(plan_of(layout, type)), "plan.json");
 }
 
 std::string refusal(const std::string& framework,
@@ -137,6 +138,39 @@ TEST(FrameworkPlan, WhatDiffersByLayerIsRefused) {
   EXPECT_THAT(refused(plan_of("recompute=selective")), HasSubstr("selective recomputation"));
 }
 
+// Four key/value heads of two queries each on eight ranks: each head is repeated on two of them.
+TEST(FrameworkPlan, RepeatedKeyValueHeadsAreMegatronsAlone) {
+  const FrameworkPlan plan = described(plan_of("tp=8 sp=1"));
+  EXPECT_EQ(plan.head_shards, 4);
+  EXPECT_EQ(framework_refusal(Framework::kMegatron, plan), "");
+  EXPECT_THAT(framework_refusal(Framework::kTorchtitan, plan), HasSubstr("key/value heads"));
+  EXPECT_THAT(framework_refusal(Framework::kAccelerate, described(plan_of("tp=8 dp=2 zero=3"))),
+              HasSubstr("key/value heads"));
+}
+
+TEST(FrameworkPlan, TensorsBetweenLayersMustBeAsOpsLeaveThem) {
+  Planned planned = plan_of("tp=2 dp=2");
+  planned.plan.stages[0].chunks[0].layers[3].input_layout[1] = AxisLayout::shard(1);
+  try {
+    described(planned);
+    FAIL() << "a boundary of its own was read";
+  } catch (const InputError& error) {
+    EXPECT_THAT(error.what(), AllOf(HasSubstr("layer.2"), HasSubstr("shard(1)")));
+  }
+}
+
+TEST(FrameworkPlan, ExpertsSpreadAlikeInAllLayers) {
+  Planned planned = plan_of("dp=4 ep=4", "mixtral");
+  const Block& block = planned.graph.block_of(1);
+  for (std::size_t o = 0; o < block.ops.size(); ++o) {
+    if (block.ops[o].kind == OpKind::kExperts) {
+      planned.plan.stages[0].chunks[0].layers[2].op_axes[o][0] =
+          static_cast<std::int8_t>(axis_index(block.ops[o], "b"));
+    }
+  }
+  EXPECT_THROW(described(planned), InputError);
+}
+
 TEST(ExportMegatron, SaysDegreesAndLayout) {
   const std::string text =
       exported("megatron", "tp=2 pp=2 dp=2 zero=1 sp=1 micro=2 recompute=full layers=5,3");
@@ -195,11 +229,12 @@ TEST(ExportAccelerate, SaysWhatFsdpShards) {
   EXPECT_THAT(refusal("accelerate", "pp=2"), HasSubstr("no pipeline parallelism"));
   EXPECT_THAT(refusal("accelerate", "dp=2 ep=2", "mixtral"), HasSubstr("no expert parallelism"));
   EXPECT_THAT(refusal("accelerate", "dp=2 zero=1"), HasSubstr("of the optimizer"));
+  EXPECT_THAT(refusal("accelerate", "tp=2 zero=3"), HasSubstr("data and context ranks"));
   EXPECT_THAT(refusal("accelerate", "tp=2 dp=2"), HasSubstr("sharded data parallelism only"));
 }
 
 TEST(Exporters, UnknownFrameworkIsNamed) {
-  EXPECT_THROW(exporter_called("megatorn", "flag --to"), InputError);
+  EXPECT_THROW(parse_framework("megatorn", "flag --to"), InputError);
 }
 
 }  // namespace

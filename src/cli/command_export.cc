@@ -21,10 +21,10 @@ struct ExportFlags {
 };
 
 int export_command(const ExportFlags& flags) {
-  const Exporter& exporter = exporter_called(flags.framework, "flag --to");
+  const Framework framework = parse_framework(flags.framework, "flag --to");
   const LoadedPlan loaded = load_plan(flags.plan);
   const FrameworkPlan plan = describe_for_frameworks(loaded.file.plan, loaded.graph, flags.plan);
-  const std::string text = exporter.write(plan, flags.plan);
+  const std::string text = export_plan(framework, plan, flags.plan);
   if (flags.output.empty()) {
     fmt::print("{}", text);
   } else {

@@ -2,7 +2,6 @@
 // --pipeline-model-parallel-layout (E embedding, t one layer, L loss, | between virtual stages).
 #include <fmt/format.h>
 
-#include "core/errors.h"
 #include "io/exporter.h"
 
 namespace shardwise {
@@ -20,19 +19,7 @@ std::string layout_of(const FrameworkPlan& plan) {
   return text + "L";
 }
 
-std::string write(const FrameworkPlan& plan, const std::string& where) {
-  if (plan.schedule != Schedule::k1F1B && plan.schedule != Schedule::kInterleaved &&
-      plan.pipeline > 1) {
-    throw InputError(where,
-                     fmt::format("Megatron-LM runs 1f1b or interleaved schedules, the plan has {}; "
-                                 "plan with --schedule 1f1b",
-                                 to_string(plan.schedule)));
-  }
-  if (plan.expert > 1 && plan.tensor > 1 && !plan.sequence_parallel) {
-    throw InputError(where,
-                     "Megatron-LM trains experts with tensor parallelism only with sequence "
-                     "parallelism, which the plan lacks");
-  }
+std::string text_of(const FrameworkPlan& plan) {
   std::string flags;
   const auto add = [&flags](const std::string& flag) { flags += "  " + flag + "\n"; };
   add(fmt::format("--tensor-model-parallel-size {}", plan.tensor));
@@ -46,8 +33,7 @@ std::string write(const FrameworkPlan& plan, const std::string& where) {
   add(fmt::format("--context-parallel-size {}", plan.context));
   if (plan.expert > 1) {
     add(fmt::format("--expert-model-parallel-size {}", plan.expert));
-    const bool spreads_tensor = plan.expert != plan.data;
-    add(fmt::format("--expert-tensor-parallel-size {}", spreads_tensor ? 1 : plan.tensor));
+    add(fmt::format("--expert-tensor-parallel-size {}", plan.expert_tensor));
   }
   add(fmt::format("--micro-batch-size {}", plan.micro));
   add(fmt::format("--global-batch-size {}", plan.batch));
@@ -79,6 +65,6 @@ std::string write(const FrameworkPlan& plan, const std::string& where) {
 
 }  // namespace
 
-Exporter megatron_exporter() { return {"megatron", write}; }
+Exporter megatron_exporter() { return {Framework::kMegatron, text_of}; }
 
 }  // namespace shardwise

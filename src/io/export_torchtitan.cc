@@ -2,7 +2,6 @@
 // (zero 0) or FSDP2: resharded after forward (zero 3) or not (zero 2).
 #include <fmt/format.h>
 
-#include "core/errors.h"
 #include "io/exporter.h"
 
 namespace shardwise {
@@ -29,33 +28,13 @@ std::string parts_of(const FrameworkPlan& plan) {
   return text;
 }
 
-std::string schedule_of(const FrameworkPlan& plan, const std::string& where) {
-  if (plan.schedule == Schedule::kGpipe) {
-    return "GPipe";
-  }
-  if (plan.schedule == Schedule::k1F1B) {
-    return "1F1B";
-  }
-  if (plan.schedule == Schedule::kInterleaved) {
-    return "Interleaved1F1B";
-  }
-  throw InputError(where,
-                   fmt::format("the exporter writes gpipe, 1f1b and interleaved schedules for "
-                               "torchtitan, the plan has {}; plan with --schedule 1f1b",
-                               to_string(plan.schedule)));
+std::string schedule_of(const FrameworkPlan& plan) {
+  return plan.schedule == Schedule::kGpipe  ? "GPipe"
+         : plan.schedule == Schedule::k1F1B ? "1F1B"
+                                            : "Interleaved1F1B";
 }
 
-std::string write(const FrameworkPlan& plan, const std::string& where) {
-  if (plan.zero == 1 && plan.data > 1) {
-    throw InputError(where,
-                     "torchtitan shards gradients or parameters with the optimizer, never the "
-                     "optimizer alone; plan with --forbid state=optimizer");
-  }
-  if (plan.tensor > 1 && !plan.sequence_parallel) {
-    throw InputError(where,
-                     "torchtitan's tensor parallelism shards the sequence between the parallel "
-                     "parts, the plan does not");
-  }
+std::string text_of(const FrameworkPlan& plan) {
   const bool shards = plan.zero > 1;
   std::string text =
       fmt::format("# Parallelism for torchtitan 0.2.2 on {} ranks.\n[training]\n", plan.world());
@@ -84,12 +63,15 @@ std::string write(const FrameworkPlan& plan, const std::string& where) {
       plan.context,
       plan.expert,
       plan.pipeline);
+  if (plan.expert > 1) {
+    text += fmt::format("expert_tensor_parallel_degree = {}\n", plan.expert_tensor);
+  }
   if (plan.pipeline > 1) {
     text += fmt::format(
         "pipeline_parallel_schedule = \"{}\"\n"
         "pipeline_parallel_microbatch_size = {}\n"
         "module_fqns_per_model_part = [\n{}]\n",
-        schedule_of(plan, where),
+        schedule_of(plan),
         plan.micro,
         parts_of(plan));
   }
@@ -100,6 +82,6 @@ std::string write(const FrameworkPlan& plan, const std::string& where) {
 
 }  // namespace
 
-Exporter torchtitan_exporter() { return {"torchtitan", write}; }
+Exporter torchtitan_exporter() { return {Framework::kTorchtitan, text_of}; }
 
 }  // namespace shardwise

@@ -1,9 +1,6 @@
 #include "io/exporter.h"
 
-#include <algorithm>
-
 #include "core/errors.h"
-#include "core/text.h"
 
 namespace shardwise {
 
@@ -17,17 +14,17 @@ const std::vector<Exporter>& exporters() {
   return kExporters;
 }
 
-const Exporter& exporter_called(std::string_view name, const std::string& where) {
-  std::vector<std::string> names;
-  for (const Exporter& exporter : exporters()) {
-    if (exporter.name == name) {
-      return exporter;
-    }
-    names.emplace_back(exporter.name);
+std::string export_plan(Framework framework, const FrameworkPlan& plan, const std::string& where) {
+  const std::string refusal = framework_refusal(framework, plan);
+  if (!refusal.empty()) {
+    throw InputError(where, refusal);
   }
-  throw InputError(
-      where,
-      "expected a known framework, found \"" + std::string(name) + "\"" + suggest(name, names));
+  for (const Exporter& exporter : exporters()) {
+    if (exporter.framework == framework) {
+      return exporter.text(plan);
+    }
+  }
+  SHARDWISE_CHECK(false, "every framework has an exporter");
 }
 
 }  // namespace shardwise

@@ -1,4 +1,4 @@
-#include "io/framework_plan.h"
+#include "graph/framework_plan.h"
 
 #include <fmt/format.h>
 
@@ -14,7 +14,11 @@ namespace {
 
 std::size_t at(int index) { return static_cast<std::size_t>(index); }
 
-enum class Role { kNone, kData, kContext, kTensor };
+// kTensor: key/value heads, features, vocabulary; kQueries: the same, but the queries of each
+// key/value head instead of heads.
+enum class Role { kNone, kData, kContext, kTensor, kQueries };
+
+bool is_tensor(Role role) { return role == Role::kTensor || role == Role::kQueries; }
 
 std::string axis_of(const Op& op, const AxisAssignment& assignment, int m) {
   const int axis = assignment[at(m)];
@@ -34,6 +38,8 @@ class Reader {
     for (int layer = 0; layer < num_layers(); ++layer) {
       read_layer(layer);
     }
+    check_experts();
+    check_boundaries();
     read_modes();
     read_layers();
     result_.sequence_parallel = is_sequence_parallel_.value_or(false);
@@ -63,7 +69,7 @@ class Reader {
                                    "which only Shardwise can lay out",
                                    graph_.model_type));
     }
-    int device = 0;
+    int device = plan_.stages[0].devices[0];
     for (const StagePlan& stage : plan_.stages) {
       if (stage.mesh != mesh_) {
         fail(fmt::format("expected stages that are alike, found meshes {} and {}",
@@ -90,9 +96,11 @@ class Reader {
       if (!is_sequence_attention(block.ops[at(o)].kind)) {
         continue;
       }
+      const Op& op = block.ops[at(o)];
+      result_.key_value_heads = has_axis(op, "n") ? op.axes[at(axis_index(op, "n"))].size : 1;
       for (int m = 1; m < kMeshAxes; ++m) {
         if (mesh_.sizes[at(m)] > 1) {
-          set_role(m, axis_of(block.ops[at(o)], chosen.op_axes[at(o)], m), block.ops[at(o)].name);
+          set_role(m, axis_of(op, chosen.op_axes[at(o)], m), op.name);
         }
       }
     }
@@ -100,8 +108,11 @@ class Reader {
       if (mesh_.sizes[at(m)] > 1 && roles_[at(m)] == Role::kNone) {
         fail("expected a model with attention");
       }
-      if (roles_[at(m)] == Role::kContext && roles_[at(m - 1)] == Role::kTensor) {
+      if (roles_[at(m)] == Role::kContext && is_tensor(roles_[at(m - 1)])) {
         fail("expected tensor ranks inside of context ranks, found the opposite");
+      }
+      if (roles_[at(m)] == Role::kTensor && roles_[at(m - 1)] == Role::kQueries) {
+        fail("expected the queries of a head on neighbouring ranks, found other heads between");
       }
       if (roles_[at(m)] == Role::kData && roles_[at(m - 1)] != Role::kData) {
         fail("expected data ranks outside of the others, found the opposite");
@@ -115,8 +126,9 @@ class Reader {
       roles_[at(m)] = Role::kContext;
       result_.context *= size;
     } else if (axis == "n" || axis == "r") {
-      roles_[at(m)] = Role::kTensor;
+      roles_[at(m)] = axis == "n" ? Role::kTensor : Role::kQueries;
       result_.tensor *= size;
+      result_.head_shards *= axis == "n" ? size : 1;
     } else if (axis == "b") {
       roles_[at(m)] = Role::kData;
       result_.data *= size;
@@ -150,54 +162,88 @@ class Reader {
                          axis.empty() ? "nothing" : axis));
       }
     };
-    const bool is_experts = op.kind == OpKind::kExperts;
-    switch (roles_[at(m)]) {
-      case Role::kData:
-        if (is_experts && axis == "xb") {
-          exchange(m, layer);
-        } else {
-          expect(axis == "b", "the batch");
-        }
-        break;
-      case Role::kContext:
-        expect(axis == "s", "the sequence");
-        break;
-      case Role::kTensor:
-        if (is_experts && (axis == "e" || axis == "f")) {
-          if (axis == "e") {
-            exchange(m, layer);
-          }
-        } else if (has_axis(op, "v") || has_axis(op, "f")) {
-          expect(axis == "v" || axis == "f", "features");
-        } else if (has_axis(op, "n")) {
-          expect(axis == "n" || axis == "r", "heads");
-        } else {
-          expect(axis.empty() || axis == "s", "the sequence or nothing");
-          const bool shards = axis == "s";
-          if (is_sequence_parallel_.value_or(shards) != shards) {
-            fail(fmt::format(
-                "{}: {} shards the sequence unlike other ops", name_of(layer), op.name));
-          }
-          is_sequence_parallel_ = shards;
-        }
-        break;
-      case Role::kNone:
-        break;
+    const Role role = roles_[at(m)];
+    if (op.kind == OpKind::kExperts && role != Role::kContext) {
+      const bool fits =
+          role == Role::kData ? axis == "b" || axis == "xb" : axis == "e" || axis == "f";
+      expect(fits, role == Role::kData ? "the batch" : "experts or their features");
+      std::string& spread = expert_axes_[at(m)];
+      if (!spread.empty() && spread != axis) {
+        fail(fmt::format("{} spreads experts otherwise than layers before it", name_of(layer)));
+      }
+      spread = axis;
+    } else if (role == Role::kData) {
+      expect(axis == "b", "the batch");
+    } else if (role == Role::kContext) {
+      expect(axis == "s", "the sequence");
+    } else if (has_axis(op, "v") || has_axis(op, "f")) {
+      expect(axis == "v" || axis == "f", "features");
+    } else if (has_axis(op, "n")) {
+      // Keys and values of one head serve all its queries.
+      const std::string shards = role == Role::kTensor ? "n" : has_axis(op, "r") ? "r" : "";
+      expect(axis == shards,
+             role == Role::kTensor ? "heads"
+             : shards.empty()      ? "nothing"
+                                   : "queries of a head");
+    } else {
+      expect(axis.empty() || axis == "s", "the sequence or nothing");
+      const bool shards = axis == "s";
+      if (is_sequence_parallel_.value_or(shards) != shards) {
+        fail(fmt::format("{}: {} shards the sequence unlike other ops", name_of(layer), op.name));
+      }
+      is_sequence_parallel_ = shards;
     }
   }
 
-  // Mesh axis `m` spreads experts, in every layer with experts.
-  void exchange(int m, int layer) {
-    if (expert_axes_[at(m)] == 0) {
-      result_.expert *= mesh_.sizes[at(m)];
-      for (int before = 1; before < layer; ++before) {
-        if (graph_.layers[at(before)].block == graph_.layers[at(layer)].block) {
-          fail(
-              fmt::format("{} spreads experts otherwise than {}", name_of(before), name_of(layer)));
+  // From the innermost rank outwards: those that share an expert, those among which experts are
+  // spread, those that repeat them.
+  void check_experts() {
+    enum { kShare, kSpread, kRepeat } place = kShare;
+    for (int m = kMeshAxes - 1; m >= 0; --m) {
+      const std::string& axis = expert_axes_[at(m)];
+      const int size = mesh_.sizes[at(m)];
+      if (size == 1) {
+        continue;
+      }
+      const auto now = axis == "f" ? kShare : axis == "e" || axis == "xb" ? kSpread : kRepeat;
+      if (now < place) {
+        fail("expected experts on neighbouring ranks, found other ranks between them");
+      }
+      place = now;
+      result_.expert *= now == kSpread ? size : 1;
+      result_.expert_tensor *= now == kShare ? size : 1;
+    }
+  }
+
+  // Between layers: sharded as norms and residual adds are.
+  void check_boundaries() const {
+    Layout natural{};
+    for (int m = 0; m < kMeshAxes; ++m) {
+      if (roles_[at(m)] == Role::kData && mesh_.sizes[at(m)] > 1) {
+        natural[at(m)] = AxisLayout::shard(0);
+      } else if (roles_[at(m)] == Role::kContext ||
+                 (is_tensor(roles_[at(m)]) && is_sequence_parallel_.value_or(false))) {
+        natural[at(m)] = AxisLayout::shard(1);
+      }
+    }
+    const auto check = [&](const Layout& layout, const std::string& place) {
+      if (layout != natural) {
+        fail(fmt::format("{}: expected its tensor as {}, found {}",
+                         place,
+                         to_string(natural),
+                         to_string(layout)));
+      }
+    };
+    for (int layer = 1; layer < num_layers(); ++layer) {
+      check(layer_plan(plan_, place_of(plan_, layer)).input_layout, "before " + name_of(layer));
+    }
+    for (const StagePlan& stage : plan_.stages) {
+      for (const ChunkPlan& chunk : stage.chunks) {
+        if (chunk.end_layer() < num_layers()) {
+          check(chunk.output_layout, "behind " + name_of(chunk.end_layer() - 1));
         }
       }
     }
-    ++expert_axes_[at(m)];
   }
 
   void read_modes() {
@@ -246,7 +292,7 @@ class Reader {
   const std::string& where_;
   const Mesh mesh_;
   std::array<Role, kMeshAxes> roles_{};
-  std::array<int, kMeshAxes> expert_axes_{};
+  std::array<std::string, kMeshAxes> expert_axes_;  // what of the experts a mesh axis shards
   std::optional<bool> is_sequence_parallel_;
   FrameworkPlan result_;
 };
