@@ -1,7 +1,7 @@
 // What each framework can say of a plan that treats all layers alike.
 //
-// Sources: Megatron-LM core 0.19 (arguments.py, pipeline_parallel_layer_layout.py), torchtitan 0.2.2
-// (job_config, parallel_dims, parallelize), DeepSpeed 0.19 (config JSON, AutoTP, AutoEP),
+// Sources: Megatron-LM core 0.19 (arguments.py, pipeline_parallel_layer_layout.py), torchtitan
+// 0.2.2 (job_config, parallel_dims, parallelize), DeepSpeed 0.19 (config JSON, AutoTP, AutoEP),
 // accelerate 1.15 (ParallelismConfig, FSDP2).
 #include <fmt/format.h>
 
@@ -52,11 +52,12 @@ std::string refuse_schedule(const FrameworkPlan& plan,
 std::string refuse_shared_heads(const FrameworkPlan& plan, const std::string& name) {
   return plan.head_shards == plan.tensor
              ? ""
-             : fmt::format("{} needs key/value heads that the tensor degree divides, found {} on "
-                           "{} ranks",
-                           name,
-                           plan.key_value_heads,
-                           plan.tensor);
+             : fmt::format(
+                   "{} needs key/value heads that the tensor degree divides, found {} on "
+                   "{} ranks",
+                   name,
+                   plan.key_value_heads,
+                   plan.tensor);
 }
 
 std::string refuse_megatron(const FrameworkPlan& plan) {
@@ -135,8 +136,7 @@ std::string refuse_accelerate(const FrameworkPlan& plan) {
                        plan.pipeline);
   }
   if (plan.expert > 1) {
-    return fmt::format("accelerate has no expert parallelism, the plan has degree {}",
-                       plan.expert);
+    return fmt::format("accelerate has no expert parallelism, the plan has degree {}", plan.expert);
   }
   if (plan.tensor > 1 && plan.sequence_parallel) {
     return "accelerate's tensor parallelism does not shard the sequence, the plan does";
@@ -173,11 +173,10 @@ Framework parse_framework(const std::string& name, const std::string& where) {
       return framework;
     }
   }
-  throw InputError(where,
-                   fmt::format("expected one of {}, found \"{}\"{}",
-                               join(names, ", "),
-                               name,
-                               suggest(name, names)));
+  throw InputError(
+      where,
+      fmt::format(
+          "expected one of {}, found \"{}\"{}", join(names, ", "), name, suggest(name, names)));
 }
 
 std::string framework_refusal(Framework framework, const FrameworkPlan& plan) {
