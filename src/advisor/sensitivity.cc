@@ -49,7 +49,8 @@ std::optional<std::pair<int, bool>> fewest_nodes(const FittingSearch& search,
   int no = 0;
   int yes = 1;
   bool is_least = true;
-  const int most = kMostTimes * std::max(cluster.levels.empty() ? 1 : cluster.levels.back().size, 1);
+  const int most =
+      kMostTimes * std::max(cluster.levels.empty() ? 1 : cluster.levels.back().size, 1);
   while (true) {
     const std::optional<Cluster> larger = with_more_nodes(cluster, yes);
     if (!larger || yes > most) {
@@ -162,8 +163,7 @@ BindingConstraint find_binding_constraint(const std::vector<Sensitivity>& change
                 static_cast<double>(std::max<std::int64_t>(longest.count, 1));
     }
   }
-  if (binding.gain < kernels * (1 - 1 / 1.1) &&
-      binding.kind != BindingConstraint::Kind::kMemory) {
+  if (binding.gain < kernels * (1 - 1 / 1.1) && binding.kind != BindingConstraint::Kind::kMemory) {
     binding.kind = BindingConstraint::Kind::kCompute;
     binding.change.clear();
     binding.gain = 0;
@@ -191,11 +191,11 @@ std::vector<FittingChange> find_fitting_changes(const PlanRequest& request,
   const FittingSearch search(request, find, costs);
   std::vector<FittingChange> changes;
   if (infeasibility) {
-    FittingChange change{fmt::format("{} more memory on each device",
-                                     format_bytes(infeasibility->extra_memory)),
-                         request,
-                         cluster,
-                         infeasibility->is_least};
+    FittingChange change{
+        fmt::format("{} more memory on each device", format_bytes(infeasibility->extra_memory)),
+        request,
+        cluster,
+        infeasibility->is_least};
     for (DeviceType& type : change.cluster.types) {
       type.memory += infeasibility->extra_memory;
     }

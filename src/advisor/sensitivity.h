@@ -14,8 +14,7 @@ namespace shardwise {
 // Times of a changed cluster, by the rule that made those of the given one.
 using CostsOfCluster = std::function<std::shared_ptr<const CostTable>(const Cluster&)>;
 // A method of planning: find_plan, or one that keeps to a framework.
-using PlanFinder =
-    std::function<PlanResult(const PlanRequest&, const Cluster&, const CostTable&)>;
+using PlanFinder = std::function<PlanResult(const PlanRequest&, const Cluster&, const CostTable&)>;
 
 // One change of a cluster.
 struct ClusterChange {

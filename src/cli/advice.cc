@@ -39,9 +39,9 @@ Advice price_of_restriction(PlanRequest request,
   const PlanResult free = find_plan(request, problem.cluster.cluster, *problem.cluster.costs);
   Advice advice;
   if (!free.plan) {
-    advice.text =
-        fmt::format("no plan without {} was found before the limit\n", restriction);
-    advice.json["restriction"] = {{"by", restriction}, {"stop_reason", to_string(free.stop_reason)}};
+    advice.text = fmt::format("no plan without {} was found before the limit\n", restriction);
+    advice.json["restriction"] = {{"by", restriction},
+                                  {"stop_reason", to_string(free.stop_reason)}};
     return advice;
   }
   const double price = seconds(restricted.step_time) / seconds(free.step_time) - 1;
@@ -130,9 +130,8 @@ Advice why_advice(const std::string& layout_text,
         {{"term", term.name}, {"best_s", seconds(term.best)}, {"layout_s", seconds(term.other)}});
   }
   for (const MemoryPair& part : memory) {
-    json["memory"].push_back({{"part", part.name},
-                              {"best_bytes", part.best.count},
-                              {"layout_bytes", part.other.count}});
+    json["memory"].push_back(
+        {{"part", part.name}, {"best_bytes", part.best.count}, {"layout_bytes", part.other.count}});
   }
   advice.json["why"] = std::move(json);
   return advice;
@@ -150,8 +149,7 @@ Advice fitting_advice(const PlanRequest& request,
   advice.text = fitting_text(changes);
   advice.json["would_fit"] = Json::array();
   for (const FittingChange& change : changes) {
-    advice.json["would_fit"].push_back(
-        {{"change", change.text}, {"is_least", change.is_least}});
+    advice.json["would_fit"].push_back({{"change", change.text}, {"is_least", change.is_least}});
   }
   return advice;
 }

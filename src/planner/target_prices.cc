@@ -64,11 +64,8 @@ int TargetPrices::surroundings(const Mesh& mesh, int start) {
   return entry->second;
 }
 
-LayerPrice TargetPrices::layer_price(const TargetGrid& grid,
-                                     const LayerPlan& plan,
-                                     int layer,
-                                     int around,
-                                     bool is_shared) const {
+LayerPrice TargetPrices::layer_price(
+    const TargetGrid& grid, const LayerPlan& plan, int layer, int around, bool is_shared) const {
   std::vector<ParameterRole> roles;
   for (const TiedParameter& tied : graph_.tied) {
     const ParameterPlace owner = owner_of(graph_, tied);
@@ -77,9 +74,8 @@ LayerPrice TargetPrices::layer_price(const TargetGrid& grid,
       roles.push_back({owner.op, owner.index, TieRole::kExchangedOwner});
     }
     if (alias.layer == layer) {
-      roles.push_back({alias.op,
-                       alias.index,
-                       is_shared ? TieRole::kSharedAlias : TieRole::kExchangedAlias});
+      roles.push_back(
+          {alias.op, alias.index, is_shared ? TieRole::kSharedAlias : TieRole::kExchangedAlias});
     }
   }
   return internal::price_layer(graph_.block_of(layer),
@@ -109,8 +105,8 @@ LayerRow TargetPrices::row(const TargetGrid& grid,
   std::map<std::tuple<int, bool, bool>, LayerPrice> prices;  // block, first, last
   const LayerPrice* before = nullptr;
   for (int layer = 0; layer < num_layers(); ++layer) {
-    const auto [entry, is_new] = prices.try_emplace(
-        {graph_.layers[at(layer)].block, layer == 0, layer + 1 == num_layers()});
+    const auto [entry, is_new] =
+        prices.try_emplace({graph_.layers[at(layer)].block, layer == 0, layer + 1 == num_layers()});
     if (is_new) {
       entry->second = layer_price(grid, layers[at(layer)], layer, around, is_shared);
     }
@@ -235,8 +231,7 @@ SplitProblem TargetPrices::split_problem(const TargetGrid& grid,
     }
   }
   const std::int64_t tie = graph_.tied.empty() ? 0 : tie_time(grid, layers, pipeline);
-  const std::int64_t overhead =
-      to_picoseconds(costs_.step_overhead(stages * n).time).count;
+  const std::int64_t overhead = to_picoseconds(costs_.step_overhead(stages * n).time).count;
   const int m = num_microbatches_;
   const int last_layer = num_layers() - 1;
 

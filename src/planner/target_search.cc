@@ -116,10 +116,9 @@ class TargetSearch {
         add_size(graph, prices, count, size);
       }
     }
-    std::stable_sort(
-        candidates_.begin(), candidates_.end(), [](const Candidate& a, const Candidate& b) {
-          return a.bound < b.bound;
-        });
+    std::stable_sort(candidates_.begin(),
+                     candidates_.end(),
+                     [](const Candidate& a, const Candidate& b) { return a.bound < b.bound; });
     for (const Candidate& candidate : candidates_) {
       if (candidate.bound >= cutoff()) {
         break;
@@ -218,9 +217,7 @@ class TargetSearch {
     }
   }
 
-  std::optional<KnownGrid> known_grid(const Graph& graph,
-                                      int count,
-                                      const TargetGrid& grid) const {
+  std::optional<KnownGrid> known_grid(const Graph& graph, int count, const TargetGrid& grid) const {
     KnownGrid known;
     known.grid = grid;
     const int layers = static_cast<int>(graph.layers.size());
@@ -308,8 +305,8 @@ class TargetSearch {
 
   void solve(const Graph& graph, TargetPrices& prices, int count, const Candidate& candidate) {
     const KnownGrid& known = grids_[at(candidate.grid)];
-    const planning::SplitProblem problem = prices.split_problem(
-        known.grid, known.layers, candidate.pipeline, [&](int begin, int end) {
+    const planning::SplitProblem problem =
+        prices.split_problem(known.grid, known.layers, candidate.pipeline, [&](int begin, int end) {
           return may_be_stage(graph, begin, end);
         });
     const std::optional<planning::Split> split = planning::best_split(problem, cutoff());

@@ -111,8 +111,7 @@ class Oracle {
     for (int count = 1; count <= instance_.request.batch; ++count) {
       if (instance_.request.batch % count == 0) {
         graph_ = instance_.request.graph(instance_.request.batch / count);
-        evaluator_ =
-            std::make_unique<Evaluator>(graph_, instance_.cluster, instance_.table);
+        evaluator_ = std::make_unique<Evaluator>(graph_, instance_.cluster, instance_.table);
         try_degrees();
       }
     }
@@ -127,8 +126,7 @@ class Oracle {
       for (layout.context = 1; layout.context <= devices; ++layout.context) {
         for (layout.data = 1; layout.data <= devices; ++layout.data) {
           for (layout.pipeline = 1; layout.world() <= devices; ++layout.pipeline) {
-            for (const int expert :
-                 {1, layout.data, layout.tensor, layout.data * layout.tensor}) {
+            for (const int expert : {1, layout.data, layout.tensor, layout.data * layout.tensor}) {
               layout.expert = expert;
               if (graph_.microbatch % layout.data == 0) {
                 layout.micro = graph_.microbatch / layout.data;
@@ -185,9 +183,9 @@ class Oracle {
         }
         return;
       }
-      const bool is_inside = layout.chunks > 1 || (!split.empty() && static_cast<int>(
-                                                                         split.size()) + 1 <
-                                                                         layout.pipeline);
+      const bool is_inside =
+          layout.chunks > 1 ||
+          (!split.empty() && static_cast<int>(split.size()) + 1 < layout.pipeline);
       for (int count = is_inside ? 1 : 0; count <= left; ++count) {
         split.push_back(count);
         deal(left - count);

@@ -30,8 +30,7 @@ void keep(std::vector<Label>& labels, const Label& label) {
       return;
     }
   }
-  std::erase_if(labels,
-                [&](const Label& other) { return is_beaten(other.cost, label.cost); });
+  std::erase_if(labels, [&](const Label& other) { return is_beaten(other.cost, label.cost); });
   labels.push_back(label);
 }
 
@@ -42,8 +41,8 @@ std::optional<Split> best_split(const SplitProblem& problem, std::int64_t cutoff
   const int stages = problem.num_stages;
   // [stage][end]: stages 0 .. stage hold layers [0, end). Labels are never removed once a later
   // stage refers to them: a stage is finished before the next one begins.
-  std::vector<std::vector<std::vector<Label>>> labels(
-      static_cast<std::size_t>(stages), std::vector<std::vector<Label>>(layers + 1));
+  std::vector<std::vector<std::vector<Label>>> labels(static_cast<std::size_t>(stages),
+                                                      std::vector<std::vector<Label>>(layers + 1));
   for (int stage = 0; stage < stages; ++stage) {
     const int most_end = problem.num_layers - (stages - 1 - stage);
     const int least_end = stage + 1 == stages ? problem.num_layers : stage + 1;
@@ -73,10 +72,9 @@ std::optional<Split> best_split(const SplitProblem& problem, std::int64_t cutoff
   if (done.empty()) {
     return std::nullopt;
   }
-  const auto best = std::min_element(
-      done.begin(), done.end(), [&](const Label& a, const Label& b) {
-        return problem.step(a.cost) < problem.step(b.cost);
-      });
+  const auto best = std::min_element(done.begin(), done.end(), [&](const Label& a, const Label& b) {
+    return problem.step(a.cost) < problem.step(b.cost);
+  });
   Split split;
   split.step = problem.step(best->cost);
   Label label = *best;

@@ -34,25 +34,26 @@ std::string binding_text(const BindingConstraint& binding, const Evaluation& pla
   switch (binding.kind) {
     case BindingConstraint::Kind::kMemory: {
       const StageMemory& memory = plan.stage_memory[stage];
-      return fmt::format("binding: memory, fullest in stage {} ({} of {}); 10 % more saves {:.2f} %",
-                         binding.stage,
-                         format_bytes(memory.total()),
-                         format_bytes(memory.limit),
-                         100 * binding.gain);
+      return fmt::format(
+          "binding: memory, fullest in stage {} ({} of {}); 10 % more saves {:.2f} %",
+          binding.stage,
+          format_bytes(memory.total()),
+          format_bytes(memory.limit),
+          100 * binding.gain);
     }
     case BindingConstraint::Kind::kNetwork:
-      return fmt::format("binding: the network; {} saves {:.2f} %",
-                         binding.change,
-                         100 * binding.gain);
+      return fmt::format(
+          "binding: the network; {} saves {:.2f} %", binding.change, 100 * binding.gain);
     case BindingConstraint::Kind::kCompute: {
       const StageTime& time = plan.stage_times[stage];
       const Picoseconds kernels = time.forward + time.recompute + time.backward;
       const Picoseconds all = time.microbatch() + time.transfer;
-      return fmt::format("binding: speed of the devices; kernels are {:.0f} % of the period of "
-                         "stage {}",
-                         100 * static_cast<double>(kernels.count) /
-                             static_cast<double>(std::max<std::int64_t>(all.count, 1)),
-                         binding.stage);
+      return fmt::format(
+          "binding: speed of the devices; kernels are {:.0f} % of the period of "
+          "stage {}",
+          100 * static_cast<double>(kernels.count) /
+              static_cast<double>(std::max<std::int64_t>(all.count, 1)),
+          binding.stage);
     }
   }
   return "";
