@@ -142,8 +142,10 @@ TEST(Sensitivity, MemoryBindsWhereMoreOfItIsWorthMost) {
 TEST(FittingChanges, EachFitsAndLessDoesNot) {
   PlanRequest request = request_of(model());
   request.free_axes = 0;  // proofs within milliseconds
+  request.batch = 64;
+  request.microbatch_counts = {1, 2};
   Numbers numbers;
-  numbers.memory = "30 MB";
+  numbers.memory = "40 MB";
   numbers.nodes = 1;
   const LoadedCluster tight = cluster_of(numbers);
   PlanRequest asked = request;
@@ -163,7 +165,7 @@ TEST(FittingChanges, EachFitsAndLessDoesNot) {
   // Memory: a whole step of the search (1/4096 of the device) less.
   Numbers less = numbers;
   less.memory = fmt::format(
-      "{} B", 30'000'000 + result.infeasibility->extra_memory.count - 30'000'000 / 4096 - 1);
+      "{} B", 40'000'000 + result.infeasibility->extra_memory.count - 40'000'000 / 4096 - 1);
   EXPECT_FALSE(find_plan(request, cluster_of(less).cluster, *cluster_of(less).costs).plan);
   // Nodes: as many as it says, typed anew, and one fewer.
   int nodes = 0;

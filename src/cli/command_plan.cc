@@ -9,6 +9,7 @@
 #include <string>
 
 #include "advisor/refine.h"
+#include "check/work_bound.h"
 #include "cli/advice.h"
 #include "cli/command.h"
 #include "cli/inputs.h"
@@ -298,8 +299,14 @@ int plan_command(const PlanFlags& flags) {
   prediction.stop_reason = to_string(result.stop_reason);
   prediction.lower_bound = result.lower_bound;
   prediction.space = result.space;
-  const PlanFile file = make_plan_file(problem, *result.plan, evaluation, prediction);
+  prediction.gap = flags.gap;
   if (!flags.output.empty()) {
+    const BoundCertificate certificate =
+        certify_bound(request.graph, request.batch, request.precision, cluster, costs);
+    for (const CountBound& one : certificate.counts) {
+      prediction.certificate.push_back({one.num_microbatches, one.bound});
+    }
+    const PlanFile file = make_plan_file(problem, *result.plan, evaluation, prediction);
     write_plan_file(flags.output, file, graph);
   }
   const Advice advice = advice_of(flags, request, find, problem, result, evaluation);

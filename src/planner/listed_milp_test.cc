@@ -290,9 +290,8 @@ class Programme {
           }
         }
       }
-      milp_.add_row(-Milp::kInfinity,
-                    merged(row),
-                    problem_.types[static_cast<std::size_t>(type)].devices);
+      milp_.add_row(
+          -Milp::kInfinity, merged(row), problem_.types[static_cast<std::size_t>(type)].devices);
     }
   }
 
@@ -324,8 +323,7 @@ TEST(ListedPlan, EqualsHighsOnLargerInstances) {
   if (!has_highs()) {
     GTEST_SKIP() << "this build has no HiGHS";
   }
-  const char* seeds = std::getenv("SHARDWISE_MILP_SEEDS");
-  const int count = seeds != nullptr ? std::atoi(seeds) : 30;
+  const int count = std::getenv("SHARDWISE_LONG_TESTS") == nullptr ? 20 : 110;
   int feasible = 0;
   for (int i = 0; i < count; ++i) {
     const auto seed = static_cast<unsigned>(5000 + i);
