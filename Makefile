@@ -38,10 +38,15 @@ bench: setup
 	cmake --build build/release -j $(JOBS)
 	@for bench in $$(find build/release/src -maxdepth 2 -name '*_bench' -type f | sort); do \
 	  echo "== $$bench"; $$bench || exit 1; done
-bench-methods bench-planner bench-prediction bench-training: bench-%: setup
+bench-methods bench-prediction bench-training: bench-%: setup
 	@$(PYTHON) scripts/configure.py release
 	cmake --build build/release -j $(JOBS) --target shardwise
 	@$(PYTHON) bench/$*.py
+# The build that users without torch and MPI have: start-up and memory are its own.
+bench-planner: setup
+	@$(PYTHON) scripts/configure.py planner
+	cmake --build build/planner -j $(JOBS) --target shardwise solver_bench
+	@$(PYTHON) bench/planner.py
 
 lint: setup-dev
 	@$(PYTHON) scripts/configure.py release

@@ -1,10 +1,14 @@
 """make bench-prediction: how well the cost model predicts this machine.
 
 Draws feasible plans of the demo model by seed (at least three of each family: data, ZeRO, tensor, pipeline with
-several micro-batch counts and uneven splits, recomputation). Each round profiles the machine and runs every plan, so
-that a machine whose speed drifts is as fast, on average, for the predictions as for the measurements. Prints the
-median prediction against the median measurement of step time, memory, the mean and worst error and the rank
-correlation; the spread is that of a plan's rounds, half the range over the median.
+several micro-batch counts and uneven splits, recomputation). Each round profiles the machine and runs every plan in an
+order drawn anew, so that a machine whose speed drifts is as fast, on average, for the predictions as for the
+measurements. Prints the median prediction against the median measurement of step time, memory (of the largest rank, and
+the error of the rank where it is worst), the mean and worst error and the rank correlation; the spread is that of a
+plan's rounds, half the range over the median.
+
+The second error, free of drift, is that of the same medians after each profile and each run was divided by the time of
+a fixed load measured right before and after it (machine_speed.py).
 """
 
 import argparse
@@ -21,6 +25,7 @@ import tempfile
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "scripts"))
 import shardwise as sw  # noqa: E402
+from machine_speed import MachineSpeed  # noqa: E402
 
 STEPS, WARMUP = 7, 2
 
@@ -66,7 +71,7 @@ def rank_correlation(a, b):
 
 
 def predict(folder, profile, layout, path):
-    """(step time, tensor bytes of the worst rank); None if the plan does not fit."""
+    """(step time, tensor bytes by rank); None if the plan does not fit."""
     done = subprocess.run(
         [sw.BINARY, "evaluate", folder, profile, "--batch", str(sw.DEMO_BATCH), "--sequence",
          str(sw.DEMO_SEQUENCE), "--layout", layout, "-o", path, "--json"], capture_output=True, text=True,
@@ -74,7 +79,12 @@ def predict(folder, profile, layout, path):
     if done.returncode != 0:
         return None
     account = json.loads(done.stdout)
-    return account["step_time_s"], max(m["tensor_bytes"] for m in account["memory"])
+    stages = json.loads(path.read_text())["plan"]["stages"]
+    of_rank = {
+        device: memory["tensor_bytes"]
+        for stage, memory in zip(stages, account["memory"]) for device in stage["devices"]
+    }
+    return account["step_time_s"], [of_rank[rank] for rank in sorted(of_rank)]
 
 
 def draw_plans(draw, ranks, each, folder, profile):
@@ -107,35 +117,69 @@ def main():
         data, profile = folder / "data.txt", folder / "profile.json"
         data.write_bytes(bytes(draw.randrange(1, 256) for _ in range(1 << 18)))
         drawn = []
-        predictions, times, tensor, resident = {}, {}, {}, {}
+        predictions, times, tensor, resident = {}, {}, {}, {}  # times as (seconds, in loads)
+        speed = MachineSpeed(sw.first_cpus()[:ranks])
+        load = speed.load_time()
+        loads = []
+
+        def timed(action):
+            """(what the action returned, seconds of a load around it)"""
+            nonlocal load
+            before, result = load, action()
+            load = speed.load_time()
+            loads.append((before + load) / 2)
+            return result, loads[-1]
+
         for _ in range(arguments.rounds):
-            sw.run("profile", folder, "--ranks", ranks, "--batch", sw.DEMO_BATCH, "--sequence",
-                   sw.DEMO_SEQUENCE, "-o", profile, quiet=True)
+            _, profile_load = timed(
+                lambda: sw.run("profile", folder, "--ranks", ranks, "--batch", sw.DEMO_BATCH, "--sequence",
+                               sw.DEMO_SEQUENCE, "-o", profile, quiet=True))
             drawn = drawn or draw_plans(draw, ranks, arguments.each, folder, profile)
-            for _, layout, path in drawn:
-                predictions.setdefault(path, []).append(predict(folder, profile, layout, path))
-                records, summary = sw.train(path, data, STEPS, folder / path.stem)
-                times.setdefault(path, []).append(sw.median_step_time(records, WARMUP))
-                tensor[path] = max(summary["peak_tensor_bytes"])
-                resident[path] = max(summary["resident_bytes"])
-        errors, memory_errors, resident_errors, predicted, measured = [], [], [], [], []
-        print(f"{'family':<14} {'layout':<34} {'predicted ms':>12} {'measured ms':>12} {'spread':>7} {'error':>7} "
-              f"{'tensor MiB':>10} {'error':>7} {'resident':>8} {'error':>7}")
-        for family, layout, path in drawn:
-            predicted.append(statistics.median(time for time, _ in predictions[path]))
-            measured.append(statistics.median(times[path]))
-            errors.append(predicted[-1] / measured[-1] - 1)
-            spread = (max(times[path]) - min(times[path])) / 2 / measured[-1]
-            predicted_bytes = predictions[path][-1][1]
-            memory_errors.append(predicted_bytes / tensor[path] - 1)
-            resident_errors.append(predicted_bytes / resident[path] - 1)
-            print(f"{family:<14} {layout:<34} {1e3 * predicted[-1]:>12.1f} {1e3 * measured[-1]:>12.1f} "
-                  f"{spread:>7.1%} {errors[-1]:>+7.1%} {tensor[path] / 2**20:>10.1f} {memory_errors[-1]:>+7.1%} "
-                  f"{resident[path] / 2**20:>8.1f} {resident_errors[-1]:>+7.1%}")
-        print(f"step time: mean absolute error {statistics.mean(map(abs, errors)):.1%}, worst "
-              f"{max(map(abs, errors)):.1%}, rank correlation {rank_correlation(predicted, measured):.3f}")
-        print(f"peak tensor memory: worst error {max(map(abs, memory_errors)):.1%}; resident beyond the "
-              f"empty process: worst error {max(map(abs, resident_errors)):.1%}")
+            for _, layout, path in draw.sample(drawn, len(drawn)):
+                seconds, predicted_bytes = predict(folder, profile, layout, path)
+                predictions.setdefault(path, []).append((seconds, seconds / profile_load))
+                (records, summary), run_load = timed(lambda: sw.train(path, data, STEPS, folder / path.stem))
+                seconds = sw.median_step_time(records, WARMUP)
+                times.setdefault(path, []).append((seconds, seconds / run_load))
+                tensor[path] = list(zip(predicted_bytes, summary["peak_tensor_bytes"]))
+                resident[path] = list(zip(predicted_bytes, summary["resident_bytes"]))
+        speed.close()
+        print_table(drawn, predictions, times, tensor, resident)
+        print(f"a load took {1e3 * min(loads):.1f} to {1e3 * max(loads):.1f} ms, median "
+              f"{1e3 * statistics.median(loads):.1f} ms")
+
+
+def worst_error(by_rank):
+    return max((predicted / measured - 1 for predicted, measured in by_rank), key=abs)
+
+
+def most_measured(by_rank):
+    return max(measured for _, measured in by_rank)
+
+
+def print_table(drawn, predictions, times, tensor, resident):
+    memory_errors, resident_errors = [], []
+    raw, steady = ([], []), ([], [])  # predicted, measured: in seconds, in loads
+    print(f"{'family':<14} {'layout':<34} {'predicted ms':>12} {'measured ms':>12} {'spread':>7} {'error':>7} "
+          f"{'steady':>7} {'tensor MiB':>10} {'error':>7} {'resident':>8} {'error':>7}")
+    for family, layout, path in drawn:
+        for unit, (predicted, measured) in enumerate((raw, steady)):
+            predicted.append(statistics.median(entry[unit] for entry in predictions[path]))
+            measured.append(statistics.median(entry[unit] for entry in times[path]))
+        seconds = [entry[0] for entry in times[path]]
+        spread = (max(seconds) - min(seconds)) / 2 / raw[1][-1]
+        memory_errors.append(worst_error(tensor[path]))
+        resident_errors.append(worst_error(resident[path]))
+        print(f"{family:<14} {layout:<34} {1e3 * raw[0][-1]:>12.1f} {1e3 * raw[1][-1]:>12.1f} "
+              f"{spread:>7.1%} {raw[0][-1] / raw[1][-1] - 1:>+7.1%} {steady[0][-1] / steady[1][-1] - 1:>+7.1%} "
+              f"{most_measured(tensor[path]) / 2**20:>10.1f} {memory_errors[-1]:>+7.1%} "
+              f"{most_measured(resident[path]) / 2**20:>8.1f} {resident_errors[-1]:>+7.1%}")
+    for name, (predicted, measured) in (("step time", raw), ("step time, free of drift", steady)):
+        errors = [abs(p / m - 1) for p, m in zip(predicted, measured)]
+        print(f"{name}: mean absolute error {statistics.mean(errors):.1%}, worst {max(errors):.1%}, rank correlation "
+              f"{rank_correlation(predicted, measured):.3f}")
+    print(f"peak tensor memory: worst error {max(map(abs, memory_errors)):.1%}; resident beyond the "
+          f"empty process: worst error {max(map(abs, resident_errors)):.1%}")
 
 
 if __name__ == "__main__":

@@ -64,7 +64,7 @@ def run_pytorch(mode, ranks, *more):
                  "--batch", str(BATCH), "--sequence", str(SEQUENCE), "--steps", str(STEPS),
                  "--warmup", str(WARMUP), *more],
                 stdout=subprocess.PIPE, text=True, env=environment,
-                preexec_fn=lambda rank=rank: os.sched_setaffinity(0, {rank}),
+                preexec_fn=lambda rank=rank: os.sched_setaffinity(0, {sw.first_cpus()[rank]}),
             )
         )
     outputs = [p.communicate()[0] for p in processes]
@@ -87,7 +87,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pairs", type=int, default=11)
     parser.add_argument("--modes", default=",".join(MODES))
-    parser.add_argument("--compile", action="store_true", help="torch.compile beside the single rank")
+    parser.add_argument("--no-compile", action="store_true",
+                        help="without torch.compile beside the single rank (it needs a C++ compiler)")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
@@ -102,18 +103,25 @@ def main():
             sw.run("evaluate", folder, f"local:{ranks}", "--batch", BATCH, "--sequence", SEQUENCE,
                    "--layout", layout, "-o", plan, quiet=True)
             ours, theirs, ratios = [], [], []
-            for _ in range(arguments.pairs):
-                theirs_now = run_pytorch(mode, ranks)
-                ours_now = run_shardwise(plan, data, folder / mode)
+            for pair in range(arguments.pairs):
+                if pair % 2 == 0:  # neither side is always the first
+                    theirs_now = run_pytorch(mode, ranks)
+                    ours_now = run_shardwise(plan, data, folder / mode)
+                else:
+                    ours_now = run_shardwise(plan, data, folder / mode)
+                    theirs_now = run_pytorch(mode, ranks)
                 theirs += theirs_now
                 ours += ours_now
                 ratios.append(statistics.median(theirs_now) / statistics.median(ours_now))
             print(f"{mode:<8} {ranks:>5} {1e3 * statistics.median(theirs):>11.1f} "
                   f"{1e3 * statistics.median(ours):>13.1f} {statistics.median(ratios):>7.3f} "
                   f"{quantile(ratios, 0.1):>7.3f} {quantile(ratios, 0.9):>7.3f}", flush=True)
-            if mode == "single" and arguments.compile:
-                compiled = run_pytorch(mode, ranks, "--compile")
-                print(f"  torch.compile: {1e3 * statistics.median(compiled):.1f} ms")
+            if mode == "single" and not arguments.no_compile:
+                try:
+                    compiled = run_pytorch(mode, ranks, "--compile")
+                    print(f"  torch.compile: {1e3 * statistics.median(compiled):.1f} ms")
+                except RuntimeError as error:
+                    print(f"  torch.compile: does not work here ({error})")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Runs the shardwise binary for the demo and the benchmarks, and reads what it writes."""
 
 import json
+import os
 import pathlib
 import statistics
 import subprocess
@@ -29,24 +30,21 @@ DEMO_BATCH = 16
 DEMO_SEQUENCE = 256
 
 
-def physical_cores():
-    """(socket, core) pairs that this process may use."""
-    import os
-
-    allowed = os.sched_getaffinity(0)
-    cores = set()
-    for cpu in allowed:
+def first_cpus():
+    """The first processor of each physical core that this process may use, in order."""
+    first = {}
+    for cpu in sorted(os.sched_getaffinity(0)):
         topology = pathlib.Path(f"/sys/devices/system/cpu/cpu{cpu}/topology")
         try:
-            cores.add(
-                (
-                    (topology / "physical_package_id").read_text().strip(),
-                    (topology / "core_id").read_text().strip(),
-                )
-            )
+            core = tuple((topology / name).read_text().strip() for name in ("physical_package_id", "core_id"))
         except OSError:
-            cores.add(("", str(cpu)))
-    return len(cores)
+            core = ("", str(cpu))
+        first.setdefault(core, cpu)
+    return sorted(first.values())
+
+
+def physical_cores():
+    return len(first_cpus())
 
 
 def run(*arguments, quiet=False, timeout=None):

@@ -4,13 +4,14 @@ import json
 import pathlib
 import unittest
 
-from shardwise_process import TINY_GPT2, ShardwiseCase
+from shardwise_process import HAS_RUNTIME, TINY_GPT2, TINY_VIT, ShardwiseCase
 
 
 class Help(ShardwiseCase):
     def test_every_command_has_help_with_an_example(self):
-        for command in ("plan", "evaluate", "check", "simulate", "report"):
-            self.assertIn("Example", self.succeed(command, "--help"))
+        commands = ["plan", "evaluate", "check", "simulate", "score", "report"]
+        for command in commands + (["profile", "train"] if HAS_RUNTIME else []):
+            self.assertRegex(self.succeed(command, "--help"), rf"Examples?: +shardwise {command} ")
 
     def test_unknown_command_is_bad_input(self):
         self.refuse(2, "plann")
@@ -191,10 +192,45 @@ class BadInput(ShardwiseCase):
         cluster = self.write("c.yaml", "name: [unclosed\n")
         self.assertIn("c.yaml", self.refuse(2, "plan", self.model, cluster, *self.SHAPE))
 
+    def test_missing_files_are_named(self):
+        self.assertIn("none.json", self.refuse(2, "evaluate", self.folder / "none.json"))
+        self.assertIn("none.json", self.refuse(2, "check", self.folder / "none.json"))
+        self.assertIn("none.yaml",
+                      self.refuse(2, "plan", self.model, self.folder / "none.yaml", *self.SHAPE))
+
+    def test_cluster_file_with_the_wrong_unit(self):
+        cluster = self.write(
+            "c.yaml",
+            "name: c\n"
+            "device: {type: t, memory: 80 GB/s, fp32: 1 TFLOP/s, bf16: 1 TFLOP/s,"
+            " memory_bandwidth: 1 GB/s}\n"
+            "levels: [{name: l, size: 2, bandwidth: 1 GB/s, latency: 1 us}]\n",
+        )
+        said = self.refuse(2, "plan", self.model, cluster, *self.SHAPE)
+        self.assertIn("c.yaml:2", said)
+        self.assertIn("80 GB/s", said)
+
+    def test_batch_beyond_all_sizes(self):
+        said = self.refuse(2, "evaluate", self.model, "local:2", "--batch", 2**32 + 8, "--sequence", 32,
+                           "--layout", "dp=2 micro=1")
+        self.assertIn("--batch", said)
+
+    def test_output_into_a_pipe(self):
+        text = self.succeed("evaluate", self.model, "local:2", "--batch", 8, "--sequence", 32,
+                            "--layout", "dp=2", "-o", "/dev/stdout")
+        self.assertIn("shardwise-plan", text)
+
     def test_missing_and_malformed_profile(self):
         self.assertIn("p.json", self.refuse(2, "plan", self.model, self.folder / "p.json", *self.SHAPE))
         profile = self.write("p.json", '{"format": "shardwise-profile", "version": 1}')
         self.assertIn("p.json", self.refuse(2, "plan", self.model, profile, *self.SHAPE))
+
+    @unittest.skipUnless(HAS_RUNTIME, "this build has no runtime")
+    def test_profile_refuses_ops_that_nothing_runs(self):
+        model = self.write("vit.json", json.dumps(TINY_VIT))
+        said = self.refuse(2, "profile", model, "--ranks", 1, "--batch", 2, "--sequence", 5)
+        self.assertIn("vit.json", said)
+        self.assertIn("not measured yet", said)
 
     def test_malformed_plan(self):
         plan = self.write("plan.json", '{"format": "something else"}')
@@ -210,7 +246,7 @@ class BadInput(ShardwiseCase):
 
     def test_sequence_beyond_positions(self):
         said = self.refuse(2, "plan", self.model, "local:2", "--batch", 8, "--sequence", 64)
-        self.assertIn("32", said)
+        self.assertRegex(said, r"\b32\b.*positions|positions.*\b32\b")
 
     def test_batch_that_does_not_divide(self):
         said = self.refuse(2, "evaluate", self.model, "local:4", "--batch", 6, "--sequence", 32,

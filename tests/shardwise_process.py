@@ -25,6 +25,19 @@ TINY_GPT2 = {
     "attn_pdrop": 0.0,
 }
 
+# Can be planned, not run.
+TINY_VIT = {
+    "model_type": "vit",
+    "image_size": 8,
+    "patch_size": 4,
+    "num_channels": 3,
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 64,
+    "num_labels": 3,
+}
+
 
 class ShardwiseCase(unittest.TestCase):
     """A temporary folder with a tiny model and some text."""

@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import random
+import re
 import signal
 import subprocess
 import time
@@ -31,6 +32,11 @@ def command_line(pid):
         return pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")
     except OSError:
         return []
+
+
+def rank_of(pid):
+    variables = pathlib.Path(f"/proc/{pid}/environ").read_bytes().decode().split("\0")
+    return int(dict(v.split("=", 1) for v in variables if "=" in v)["OMPI_COMM_WORLD_RANK"])
 
 
 @unittest.skipUnless(HAS_RUNTIME, "this build has no runtime")
@@ -100,7 +106,65 @@ class Failures(ShardwiseCase):
         other = self.write("other.json", json.dumps({**TINY_GPT2, "n_embd": 64}))
         said = self.refuse(2, "train", self.make_plan("dp=1", "other_plan.json", model=other),
                          "--data", self.text, "--steps", 2, "--checkpoint", run, "--resume")
-        self.assertIn("expected", said)
+        self.assertRegex(said, r"n_embd|hidden_size|shape")
+
+    def test_checkpoints_of_another_run_are_not_replaced(self):
+        plan, run = self.make_plan("dp=2 micro=2"), self.folder / "run"
+        self.succeed("train", plan, "--data", self.text, "--steps", 2, "--checkpoint", run)
+        said = self.refuse(2, "train", plan, "--data", self.text, "--steps", 1, "--checkpoint", run)
+        self.assertIn("--resume", said)
+        self.assertIn("step-2", said)
+        self.assertIn("nothing to do", self.succeed("train", plan, "--data", self.text, "--steps", 1,
+                                                    "--checkpoint", run, "--resume"))
+
+    def test_flags_that_would_do_nothing(self):
+        plan = self.make_plan("dp=1")
+        for flags in (["--checkpoint-every", 1], ["--evaluation-fraction", 0.1], ["--resume"],
+                      ["--evaluation-data", self.text]):
+            said = self.refuse(2, "train", plan, "--data", self.text, "--steps", 1, *flags)
+            self.assertIn(flags[0], said)
+            self.assertIn("needs --", said)
+
+    def test_numbers_that_are_none(self):
+        plan = self.make_plan("dp=1")
+        for flag in ("--learning-rate", "--beta1", "--clip", "--timeout"):
+            said = self.refuse(2, "train", plan, "--data", self.text, "--steps", 1, flag, "nan")
+            self.assertIn(flag, said)
+
+    def test_weights_that_are_none(self):
+        plan = self.make_plan("dp=2 micro=2")
+        weights = self.folder / "model.safetensors"
+        weights.write_bytes(b"\x10\0\0\0\0\0\0\0{not json at all}")
+        said = self.refuse(2, "train", plan, "--data", self.text, "--steps", 1, "--init", self.folder)
+        self.assertIn("model.safetensors", said)
+        said = self.refuse(2, "train", plan, "--data", self.text, "--steps", 1, "--init", "x" * 300)
+        self.assertIn("File name too long", said)
+
+    def test_token_files_that_are_none(self):
+        plan = self.make_plan("dp=1")
+        odd = self.folder / "odd.bin"
+        odd.write_bytes(b"\0" * 1001)
+        self.assertIn("odd.bin", self.refuse(2, "train", plan, "--data", odd, "--steps", 1))
+        (self.folder / "megatron.bin").write_bytes(b"\0" * 1000)
+        (self.folder / "megatron.idx").write_bytes(b"MMIDIDX\0\0" + b"\xff" * 40)
+        said = self.refuse(2, "train", plan, "--data", self.folder / "megatron.bin", "--steps", 1)
+        self.assertIn("megatron.idx", said)
+
+    def test_outputs_that_cannot_be_written(self):
+        plan = self.make_plan("dp=2 micro=2")
+        for flag in ("--log", "--summary", "--checkpoint"):
+            said = self.refuse(2, "train", plan, "--data", self.text, "--steps", 1, flag,
+                               "/proc/nowhere/output")
+            self.assertIn("/proc/nowhere", said)
+
+    def test_computation_longer_than_the_limit(self):
+        # One product of 8192 x 1024 by 1024 x 4096 takes a second on one core.
+        model = self.write("wide.json", json.dumps(
+            {**TINY_GPT2, "n_embd": 1024, "n_positions": 1024, "n_layer": 1}))
+        self.text.write_text("to be or not to be " * 1000)
+        plan = self.make_plan("dp=1 micro=8", model=model, sequence=1024)
+        said = self.refuse(4, "train", plan, "--data", self.text, "--steps", 1, "--timeout", 0.2)
+        self.assertRegex(said, r"rank 0: .*no progress for")
 
     def start(self, layout, ranks):
         """A long run of `ranks` ranks; returns (process, pids of the ranks) once it steps."""
@@ -121,15 +185,16 @@ class Failures(ShardwiseCase):
             if command_line(pid)[:2] == [str(BINARY), "train"]
         ]
         self.assertEqual(len(ranks_found), ranks)
-        return process, ranks_found
+        return process, sorted(ranks_found, key=rank_of)
 
-    def check_lost_rank(self, signal_number):
-        process, ranks = self.start("pp=2 micro=2", 2)
-        os.kill(ranks[1], signal_number)
+    def check_lost_rank(self, layout, world, lost, signal_number):
+        process, ranks = self.start(layout, world)
+        os.kill(ranks[lost], signal_number)
         begin = time.monotonic()
         _, said = process.communicate(timeout=30)
         self.assertNotEqual(process.returncode, 0)
-        self.assertRegex(said, r"rank 1")
+        others = {int(rank) for rank in re.findall(rf"rank (\d+): .*\brank {lost}\b", said)}
+        self.assertEqual(others, set(range(world)) - {lost}, said)
         # A rank that has ended but is not yet reaped has no command line any more.
         while left := [pid for pid in ranks if any(command_line(pid))]:
             self.assertLess(time.monotonic() - begin, 10, f"left behind: {left}")
@@ -137,10 +202,16 @@ class Failures(ShardwiseCase):
         self.assertLess(time.monotonic() - begin, 10)
 
     def test_killed_rank_ends_the_others(self):
-        self.check_lost_rank(signal.SIGKILL)
+        self.check_lost_rank("tp=2 micro=2", 2, 1, signal.SIGKILL)
+
+    def test_killed_first_rank_ends_the_others(self):
+        self.check_lost_rank("pp=3 micro=2", 3, 0, signal.SIGKILL)
 
     def test_stopped_rank_ends_the_others(self):
-        self.check_lost_rank(signal.SIGSTOP)
+        self.check_lost_rank("pp=2 micro=2", 2, 1, signal.SIGSTOP)
+
+    def test_stopped_first_rank_ends_the_others(self):
+        self.check_lost_rank("dp=4 micro=2", 4, 0, signal.SIGSTOP)
 
 
 @unittest.skipUnless(HAS_RUNTIME, "this build has no runtime")
@@ -183,7 +254,7 @@ class Checkpoints(ShardwiseCase):
                 self.assertEqual(self.latest_step(run), left + 1)
 
     def test_full_disk_leaves_the_older_one(self):
-        plan, run = self.make_plan("dp=1"), self.folder / "run"
+        plan, run = self.make_plan("dp=2 zero=1 micro=2"), self.folder / "run"
         self.succeed(*self.arguments(plan, run, 2))
         said = self.refuse(4, *self.arguments(plan, run, 3),
                            environment={"SHARDWISE_FAULT_AT": "4:full"})
@@ -194,7 +265,7 @@ class Checkpoints(ShardwiseCase):
 
     def test_folder_that_is_a_file(self):
         run = self.write("run", "a file, not a folder")
-        said = self.refuse(2, *self.arguments(self.make_plan("dp=1"), run, 1))
+        said = self.refuse(2, *self.arguments(self.make_plan("dp=2 micro=2"), run, 1))
         self.assertIn(str(run), said)
 
 

@@ -63,6 +63,12 @@ int run_cli(int argc, const char* const* argv) {
   } catch (const RuntimeFailure& error) {
     fmt::print(stderr, "shardwise: {}\n", error.what());
     return kExitRunFailed;
+  } catch (const std::bad_alloc&) {
+    fmt::print(stderr, "shardwise: out of memory\n");
+    return kExitRunFailed;
+  } catch (const std::exception& error) {
+    fmt::print(stderr, "shardwise: a bug, please report it: {}\n", error.what());
+    return kExitBug;
   }
 }
 

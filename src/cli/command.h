@@ -16,6 +16,7 @@ inline constexpr int kExitInfeasible = 1;
 inline constexpr int kExitBadInput = 2;
 inline constexpr int kExitLimit = 3;
 inline constexpr int kExitRunFailed = 4;
+inline constexpr int kExitBug = 70;
 
 // What the chosen command wants done once all flags are read.
 using CommandRun = std::function<int()>;

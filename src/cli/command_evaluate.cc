@@ -121,9 +121,9 @@ void add_evaluate_command(CLI::App& app, CommandRun& run) {
   command->add_option("CLUSTER", flags->cluster, "preset, cluster file or profile");
   command->add_option("--layout", flags->layout, "uniform layout, such as \"tp=8 pp=4 dp=4\"");
   command->add_option("--batch", flags->batch, "sequences of one training step")
-      ->check(CLI::PositiveNumber);
+      ->check(CLI::Range(std::int64_t{1}, kMostSequences));
   command->add_option("--sequence", flags->sequence, "tokens of a sequence")
-      ->check(CLI::PositiveNumber);
+      ->check(CLI::Range(std::int64_t{1}, kMostTokens));
   command->add_option("--precision", flags->precision, "fp32 or bf16")
       ->check(CLI::IsMember({"fp32", "bf16"}))
       ->capture_default_str();

@@ -8,6 +8,7 @@
 #include "cli/command.h"
 #include "cli/inputs.h"
 #include "core/errors.h"
+#include "files/atomic_file.h"
 #include "io/cluster_file.h"
 #include "io/cluster_preset.h"
 #include "profile/profiler.h"
@@ -52,6 +53,18 @@ ProfileRequest make_request(const ProfileFlags& flags,
   return request;
 }
 
+void refuse_unmeasurable(const ProfileFlags& flags, const ModelConfig& model) {
+  const Graph graph = build_graph(model, 1, flags.problem.sequence);
+  if (const Op* op = find_unmeasurable(graph)) {
+    throw InputError(flags.problem.model,
+                     fmt::format("expected ops that this build can run, found {} ({}): the model "
+                                 "can be planned, not measured yet; plan on a preset such as "
+                                 "dgx-h100:1 or on a cluster file",
+                                 op->name,
+                                 to_string(op->kind)));
+  }
+}
+
 int profile_as_rank(const ProfileFlags& flags, const LaunchedRank& place) {
   settle_on_core(place);
   if (place.world_size != flags.ranks) {
@@ -78,8 +91,11 @@ int profile_as_rank(const ProfileFlags& flags, const LaunchedRank& place) {
                  100 * table.overlap_fraction.front(),
                  flags.output);
     }
-  } catch (const RuntimeFailure& error) {
-    leave_failed_job(error.what(), kExitRunFailed);
+  } catch (const InputError& error) {
+    leave_failed_job(fmt::format("shardwise: {}", error.what()), kExitBadInput);
+  } catch (const std::exception& error) {
+    leave_failed_job(fmt::format("shardwise: rank {}: {}", place.rank, error.what()),
+                     kExitRunFailed);
   }
   return kExitDone;
 }
@@ -88,7 +104,9 @@ int profile_command(const ProfileFlags& flags) {
   if (const std::optional<LaunchedRank> place = launched_rank()) {
     return profile_as_rank(flags, *place);
   }
-  load_model(flags.problem.model, flags.problem.model_type);  // errors and warnings once
+  // Errors and warnings once, before the measuring.
+  refuse_unmeasurable(flags, load_model(flags.problem.model, flags.problem.model_type));
+  expect_writable(flags.output);
   const std::size_t cores = usable_cores().size();
   if (cores < static_cast<std::size_t>(flags.ranks)) {
     fmt::print(stderr,
@@ -118,6 +136,7 @@ void add_profile_command(CLI::App& app, CommandRun& run) {
       ->check(CLI::Range(1, 2))
       ->capture_default_str();
   command->add_option("--budget", flags->budget_s, "seconds that measuring may take, about")
+      ->check(finite_number())
       ->check(CLI::Range(1.0, 1e6))
       ->capture_default_str();
   command->add_option("-o,--output", flags->output, "write the profile here")

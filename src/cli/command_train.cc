@@ -80,11 +80,10 @@ int train_as_rank(const TrainFlags& flags, const LoadedPlan& loaded, const Launc
       train(make_training_model(loaded), flags.options, job.communicator(), activity);
     } catch (const InputError& error) {
       leave_failed_job(fmt::format("shardwise: {}", error.what()), kExitBadInput);
-    } catch (const RuntimeFailure& error) {
-      leave_failed_job(fmt::format("shardwise: {}", error.what()), kExitRunFailed);
     }
-  } catch (const RuntimeFailure& error) {
-    leave_failed_job(fmt::format("shardwise: {}", error.what()), kExitRunFailed);
+  } catch (const std::exception& error) {  // lost ranks, and what ATen or the allocator throws
+    leave_failed_job(fmt::format("shardwise: rank {}: {}", place.rank, error.what()),
+                     kExitRunFailed);
   }
   return kExitDone;
 }
@@ -129,18 +128,24 @@ void add_data_flags(CLI::App& command, TrainingOptions& options) {
       .add_option("--evaluation-fraction",
                   options.evaluation_fraction,
                   "share of --data, from its end, kept for the validation loss")
+      ->check(finite_number())
       ->check(CLI::Range(0.0, 0.9));
   command.add_option("--evaluate-every", options.evaluate_every, "steps; 0: never")
       ->check(CLI::NonNegativeNumber);
 }
 
+// Below 1: AdamW divides by 1 - beta^step.
+constexpr double kMostBeta = 1 - 1e-9;
+
 void add_optimizer_flags(CLI::App& command, TrainingOptions& options) {
   AdamW& adamw = options.optimizer;
   LearningRateSchedule& rate = options.learning_rate;
   command.add_option("--learning-rate", rate.peak, "highest learning rate")
+      ->check(finite_number())
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
   command.add_option("--learning-rate-floor", rate.floor, "learning rate at the end")
+      ->check(finite_number())
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
   command.add_option("--warmup", rate.warmup_steps, "steps of linear warm-up")
@@ -151,18 +156,23 @@ void add_optimizer_flags(CLI::App& command, TrainingOptions& options) {
                   "step at which the cosine reaches the floor; 0: constant after warm-up")
       ->check(CLI::NonNegativeNumber);
   command.add_option("--beta1", adamw.beta1, "AdamW")
-      ->check(CLI::Range(0.0, 1.0))
+      ->check(finite_number())
+      ->check(CLI::Range(0.0, kMostBeta))
       ->capture_default_str();
   command.add_option("--beta2", adamw.beta2, "AdamW")
-      ->check(CLI::Range(0.0, 1.0))
+      ->check(finite_number())
+      ->check(CLI::Range(0.0, kMostBeta))
       ->capture_default_str();
   command.add_option("--epsilon", adamw.epsilon, "AdamW")
+      ->check(finite_number())
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
   command.add_option("--weight-decay", adamw.weight_decay, "decoupled; norms and biases have none")
+      ->check(finite_number())
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
   command.add_option("--clip", adamw.clip_norm, "largest global gradient norm; 0: no clipping")
+      ->check(finite_number())
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
   command.add_option("--seed", options.seed, "of starting values and data order");
@@ -177,6 +187,22 @@ void add_output_flags(CLI::App& command, TrainingOptions& options) {
   command.add_option("--init", options.init, "folder of published weights to start from");
   command.add_option("--log", options.log, "write one JSON object a step here");
   command.add_option("--summary", options.summary, "write memory and bytes by rank here");
+}
+
+// Flags that would do nothing without another one.
+void refuse_idle_flags(const TrainingOptions& options) {
+  if (options.resume && options.checkpoints.empty()) {
+    throw InputError("--resume", "needs --checkpoint DIR, the folder to resume from");
+  }
+  if (options.checkpoint_every > 0 && options.checkpoints.empty()) {
+    throw InputError("--checkpoint-every", "needs --checkpoint DIR, the folder to write to");
+  }
+  if (options.evaluate_every == 0 &&
+      (options.evaluation_fraction > 0 || !options.evaluation_data.empty())) {
+    throw InputError(
+        options.evaluation_data.empty() ? "--evaluation-fraction" : "--evaluation-data",
+        "needs --evaluate-every N, the steps between evaluations");
+  }
 }
 
 }  // namespace
@@ -198,13 +224,12 @@ void add_train_command(CLI::App& app, CommandRun& run) {
   add_optimizer_flags(*command, flags->options);
   add_output_flags(*command, flags->options);
   command->add_option("--timeout", flags->timeout_s, "seconds a rank may hang")
+      ->check(finite_number())
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
   command->callback([flags, &run] {
     run = [flags] {
-      if (flags->options.resume && flags->options.checkpoints.empty()) {
-        throw InputError("--resume", "needs --checkpoint DIR, the folder to resume from");
-      }
+      refuse_idle_flags(flags->options);
       return train_command(*flags);
     };
   });

@@ -2,18 +2,23 @@
 
 #include <fmt/format.h>
 
+#include <cmath>
 #include <cstdio>
+#include <cstdlib>
 
 #include "core/errors.h"
 
 namespace shardwise {
 
-namespace {
-
-constexpr std::int64_t kMostSequences = std::int64_t{1} << 30;
-constexpr std::int64_t kMostTokens = std::int64_t{1} << 30;
-
-}  // namespace
+CLI::Validator finite_number() {
+  const auto check = [](const std::string& text) -> std::string {
+    char* end = nullptr;
+    const double value = std::strtod(text.c_str(), &end);
+    const bool is_whole = !text.empty() && *end == '\0';
+    return is_whole && !std::isfinite(value) ? "expected a finite number, found " + text : "";
+  };
+  return CLI::Validator(check, "");
+}
 
 void add_problem_flags(CLI::App& command, ProblemFlags& flags, ClusterArgument cluster) {
   command.add_option("MODEL", flags.model, "Hugging Face config.json, or its folder")->required();

@@ -26,7 +26,13 @@ struct ProblemFlags {
   std::string precision = "fp32";
 };
 
-// MODEL, --model-type, --batch, --sequence, --precision; CLUSTER too with `with_cluster`.
+inline constexpr std::int64_t kMostSequences = std::int64_t{1} << 30;  // of a batch
+inline constexpr std::int64_t kMostTokens = std::int64_t{1} << 30;     // of a sequence
+
+// Refuses NaN and infinity, which CLI11's ranges let pass.
+CLI::Validator finite_number();
+
+// MODEL, --model-type, --batch, --sequence, --precision; CLUSTER too if it is positional.
 enum class ClusterArgument { kNone, kPositional };
 void add_problem_flags(CLI::App& command, ProblemFlags& flags, ClusterArgument cluster);
 

@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <system_error>
+
 #include "core/errors.h"
 
 namespace shardwise {
@@ -64,7 +66,18 @@ void make_folders(const fs::path& path, FileSystem& files) {
 
 void write_file_atomically(const fs::path& path, std::string_view contents, FileSystem& files) {
   const bool is_link = files.kind(path) == PathKind::kLink;
-  const fs::path target = is_link ? fs::weakly_canonical(path) : path;
+  std::error_code error;
+  if (is_link) {
+    const fs::file_status aim = fs::status(path, error);
+    if (fs::exists(aim) && !fs::is_regular_file(aim) && !fs::is_directory(aim)) {
+      write_whole(path, contents, files);  // such as /dev/stdout: its end has no name of its own
+      return;
+    }
+  }
+  const fs::path target = is_link ? fs::weakly_canonical(path, error) : path;
+  if (error && error != std::errc::no_such_file_or_directory) {
+    throw_file_error(path, "follow the link", error.value());
+  }
   const PathKind kind = files.kind(target);
   if (kind == PathKind::kOther) {
     write_whole(target, contents, files);
@@ -87,6 +100,20 @@ void write_file_atomically(const fs::path& path, std::string_view contents, File
     throw;
   }
   files.sync_folder(parent_of(target));
+}
+
+void expect_writable(const fs::path& path, FileSystem& files) {
+  const PathKind kind = files.kind(path);
+  if (kind == PathKind::kFolder) {
+    throw InputError(path.string(), "expected the name of a file, found a folder; add a name");
+  }
+  if (kind != PathKind::kMissing && kind != PathKind::kFile) {
+    return;  // where a link or a device leads is seen when it is written
+  }
+  fs::path temporary = path;
+  temporary += fmt::format(".{}.tmp", ::getpid());
+  files.open_output(temporary, OpenMode::kTruncate);
+  files.remove(temporary);
 }
 
 fs::path staging_path(const fs::path& folder) {

@@ -28,6 +28,10 @@ void write_file_atomically(const std::filesystem::path& path,
                            std::string_view contents,
                            FileSystem& files = disk());
 
+// Throws what write_file_atomically(path, ...) would throw for its name and folder; call it before
+// long work whose result goes there. Leaves nothing behind.
+void expect_writable(const std::filesystem::path& path, FileSystem& files = disk());
+
 // "<folder>.tmp", where the files of a folder are collected before it is published.
 std::filesystem::path staging_path(const std::filesystem::path& folder);
 

@@ -182,8 +182,30 @@ TEST(AtomicFile, LinkStaysALink) {
   EXPECT_TRUE(fs::is_symlink(folder.path() / "link"));
 }
 
+TEST(AtomicFile, LinkToADeviceIsWrittenThrough) {
+  const TemporaryFolder folder;
+  fs::create_symlink("/dev/null", folder.path() / "link");
+  write_file_atomically(folder.path() / "link", "x");
+  EXPECT_TRUE(fs::is_symlink(folder.path() / "link"));
+  EXPECT_EQ(disk().kind("/dev/null"), PathKind::kOther);
+}
+
+TEST(AtomicFile, ExpectWritableLeavesNothing) {
+  const TemporaryFolder folder;
+  expect_writable(folder.path() / "new");
+  const fs::path file = folder.write("old", "old");
+  expect_writable(file);
+  EXPECT_EQ(read_file(file), "old");
+  EXPECT_EQ(disk().list(folder.path()).size(), 1U);
+  EXPECT_THROW(expect_writable(folder.path()), InputError);
+  EXPECT_THROW(expect_writable(folder.path() / "none" / "x"), InputError);
+}
+
 TEST(AtomicFile, BadPathsAreInputErrors) {
   const TemporaryFolder folder;
+  fs::create_symlink("b", folder.path() / "a");
+  fs::create_symlink("a", folder.path() / "b");
+  EXPECT_THROW(write_file_atomically(folder.path() / "a", "x"), InputError);
   folder.write("file", "");
   EXPECT_THROW(write_file_atomically(folder.path(), "x"), InputError);
   EXPECT_THROW(write_file_atomically(folder.path() / "none" / "x", "x"), InputError);

@@ -72,12 +72,14 @@ void SafetensorsFile::read(std::string_view name,
 SafetensorsReader SafetensorsReader::open(const std::filesystem::path& path) {
   SafetensorsReader reader(path);
   std::filesystem::path file = path;
-  if (std::filesystem::is_directory(path)) {
+  // What cannot be looked at is no folder: opening it as a file says why.
+  std::error_code ignored;
+  if (std::filesystem::is_directory(path, ignored)) {
     file = path / kSafetensorsIndexName;
-    if (!std::filesystem::exists(file)) {
+    if (!std::filesystem::exists(file, ignored)) {
       file = path / kSafetensorsName;
     }
-    if (!std::filesystem::exists(file)) {
+    if (!std::filesystem::exists(file, ignored)) {
       throw InputError(path.string(),
                        fmt::format("expected {} or {} in this folder, found neither",
                                    kSafetensorsName,

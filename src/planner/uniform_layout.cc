@@ -185,7 +185,7 @@ std::optional<int> head_part(int tensor, const Heads& heads) {
 template <typename Predicate>
 std::string nearest(std::int64_t number, std::int64_t most, Predicate fits) {
   std::string text;
-  for (std::int64_t below = number - 1; below >= 1; --below) {
+  for (std::int64_t below = std::min(number - 1, most); below >= 1; --below) {
     if (fits(below)) {
       text = std::to_string(below);
       break;

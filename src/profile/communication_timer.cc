@@ -1,7 +1,8 @@
 #include "profile/communication_timer.h"
 
 #include <ATen/ops/empty.h>
-#include <ATen/ops/mm.h>
+#include <ATen/ops/gelu.h>
+#include <ATen/ops/linear.h>
 #include <ATen/ops/ones.h>
 
 #include <algorithm>
@@ -39,9 +40,8 @@ std::vector<double> repeat(
   once();
   std::array<double, 1> warm_up{now() - begin};
   everyone.control_max(warm_up);
-  const int repetitions = std::clamp(static_cast<int>(budget.count / std::max(warm_up[0], 1e-6)),
-                                     kFewestRepetitions,
-                                     kMostRepetitions);
+  const int repetitions = static_cast<int>(std::clamp<double>(
+      budget.count / std::max(warm_up[0], 1e-6), kFewestRepetitions, kMostRepetitions));
   for (int i = 0; i < repetitions; ++i) {
     everyone.barrier();
     before();
@@ -96,28 +96,33 @@ class CollectiveRun {
   std::vector<char> receive_;
 };
 
-// What a rank computes between two collectives of training: a matrix product of some thousand
-// operations for each element that the collective moves (a transformer of width h sharded over n
-// ranks does about 18 h / n), within a tenth of a millisecond and a few.
+// What a rank computes between two collectives of training: the two products of a feed-forward
+// layer and the activation between them, bound in turn by arithmetic and by memory. A transformer
+// of width h sharded over n ranks does some thousand operations for each element that a collective
+// moves (about 9 h / n); ranks drift apart while they do, and the collective waits for the last.
 class Work {
  public:
   explicit Work(std::int64_t elements)
-      : left_(at::ones({std::clamp<std::int64_t>(
-                            kOperations * elements / (2 * kWidth * kWidth), kFewestRows, kMostRows),
-                        kWidth})),
-        right_(at::ones({kWidth, kWidth})) {}
+      : input_(
+            at::ones({std::clamp<std::int64_t>(
+                          kOperations * elements / (4 * kWidth * kInner), kFewestRows, kMostRows),
+                      kWidth})),
+        up_(at::ones({kInner, kWidth})),
+        down_(at::ones({kWidth, kInner})) {}
 
-  void run() { at::mm_out(result_, left_, right_); }
+  void run() { result_ = at::linear(at::gelu(at::linear(input_, up_)), down_); }
 
  private:
-  static constexpr std::int64_t kOperations = 2000;
+  static constexpr std::int64_t kOperations = 1000;
   static constexpr std::int64_t kWidth = 256;
-  static constexpr std::int64_t kFewestRows = 64;
-  static constexpr std::int64_t kMostRows = 4096;
+  static constexpr std::int64_t kInner = 1024;
+  static constexpr std::int64_t kFewestRows = 8;
+  static constexpr std::int64_t kMostRows = 4096;  // some 50 ms
 
-  at::Tensor left_;
-  at::Tensor right_;
-  at::Tensor result_ = at::empty({0});
+  at::Tensor input_;
+  at::Tensor up_;
+  at::Tensor down_;
+  at::Tensor result_;
 };
 
 // This rank's group among `concurrent` groups of `ranks` consecutive ranks; nullptr if in none.
@@ -138,10 +143,12 @@ std::unique_ptr<CommunicationGroup> make_own_group(Communicator& communicator,
 
 }  // namespace
 
-JobSummary summarize_over_ranks(const std::vector<double>& samples, CommunicationGroup& everyone) {
+JobSummary summarize_over_ranks(const std::vector<double>& samples,
+                                double counted,
+                                CommunicationGroup& everyone) {
   std::array<double, 3> sums{0, 0, 0};  // ranks with samples, times, spreads
   if (!samples.empty()) {
-    const SampleSummary own = summarize(samples);
+    const SampleSummary own = summarize(samples, counted);
     sums = {1, own.time.count, own.spread};
   }
   everyone.control_sum(sums);
@@ -175,7 +182,7 @@ std::vector<MeasuredTable::CollectiveRow> measure_collective(const RequiredColle
     if (group == nullptr) {
       samples.clear();
     }
-    const JobSummary summary = summarize_over_ranks(samples, everyone);
+    const JobSummary summary = summarize_over_ranks(samples, kCountedOfWaiting, everyone);
     rows.push_back({required.kind,
                     required.precision,
                     required.placement,
@@ -210,7 +217,7 @@ std::vector<MeasuredTable::TransferRow> measure_transfer(const RequiredTransfer&
     if (!takes_part || rank % 2 == 0) {
       samples.clear();  // a transfer takes until it has arrived
     }
-    const JobSummary summary = summarize_over_ranks(samples, everyone);
+    const JobSummary summary = summarize_over_ranks(samples, kCountedOfWaiting, everyone);
     rows.push_back(
         {required.level, required.concurrent, Bytes(size), summary.time, summary.spread});
   }

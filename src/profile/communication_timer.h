@@ -29,11 +29,13 @@ std::vector<MeasuredTable::TransferRow> measure_transfer(const RequiredTransfer&
                                                          Seconds budget);
 
 // Mean over all ranks of each rank's summary of its own samples. `samples` may be empty on ranks
-// that took no part (at least one rank has some).
+// that took no part (at least one rank has some). `counted`: as of summarize (samples.h).
 struct JobSummary {
   Seconds time{0};
   double spread = 0;
 };
-JobSummary summarize_over_ranks(const std::vector<double>& samples, CommunicationGroup& everyone);
+JobSummary summarize_over_ranks(const std::vector<double>& samples,
+                                double counted,
+                                CommunicationGroup& everyone);
 
 }  // namespace shardwise

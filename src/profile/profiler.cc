@@ -20,6 +20,7 @@
 #include "profile/op_timer.h"
 #include "profile/samples.h"
 #include "runtime/communication_thread.h"
+#include "runtime/kernel.h"
 #include "runtime/memory_counter.h"
 #include "runtime/optimizer.h"
 
@@ -128,7 +129,7 @@ class Profiler {
   int rounds_for(double seconds_per_round, double budget) {
     std::array<double, 1> slowest{std::max(seconds_per_round, 1e-6)};
     everyone_->control_max(slowest);
-    return std::clamp(static_cast<int>(budget / slowest[0]), kFewestRounds, kMostRounds);
+    return static_cast<int>(std::clamp<double>(budget / slowest[0], kFewestRounds, kMostRounds));
   }
 
   void measure_ops(MeasuredTable& table) {
@@ -193,7 +194,7 @@ class Profiler {
     for (std::size_t op = 0; op < batch.size(); ++op) {
       const RequiredOp& required = batch[op].required();
       for (std::size_t d = 0; d < required.directions.size(); ++d) {
-        const JobSummary summary = summarize_over_ranks(samples[op][d], *everyone_);
+        const JobSummary summary = summarize_over_ranks(samples[op][d], kCountedOfWork, *everyone_);
         table.ops.push_back(
             {required.key, required.directions[d], 0, summary.time, summary.spread});
       }
@@ -245,7 +246,7 @@ class Profiler {
         }
         piece.gradient.zero_();
       });
-      const JobSummary summary = summarize_over_ranks(samples, *everyone_);
+      const JobSummary summary = summarize_over_ranks(samples, kCountedOfWork, *everyone_);
       table.optimizer.push_back({elements, request_.precision, 0, summary.time, summary.spread});
     }
   }
@@ -262,7 +263,7 @@ class Profiler {
       const at::Tensor sum = at::zeros({size / element}, type);
       const at::Tensor more = at::ones({size / element}, type);
       const JobSummary summary =
-          summarize_over_ranks(samples_of([&] { sum.add_(more); }), *everyone_);
+          summarize_over_ranks(samples_of([&] { sum.add_(more); }), kCountedOfWork, *everyone_);
       table.accumulate.push_back({Bytes(size), 0, summary.time, summary.spread});
     }
   }
@@ -301,9 +302,9 @@ class Profiler {
         thread.wait_all();
       }));
     }
-    const double c = summarize_over_ranks(samples[0], *everyone_).time.count;
-    const double r = summarize_over_ranks(samples[1], *everyone_).time.count;
-    const double both = summarize_over_ranks(samples[2], *everyone_).time.count;
+    const double c = summarize_over_ranks(samples[0], kCountedOfWork, *everyone_).time.count;
+    const double r = summarize_over_ranks(samples[1], kCountedOfWork, *everyone_).time.count;
+    const double both = summarize_over_ranks(samples[2], kCountedOfWork, *everyone_).time.count;
     table.overlap_fraction = {std::clamp((c + r - both) / c, 0.0, 1.0)};
   }
 
@@ -316,7 +317,7 @@ class Profiler {
           everyone_->control_sum(values);
         }
       });
-      const JobSummary summary = summarize_over_ranks(samples, *everyone_);
+      const JobSummary summary = summarize_over_ranks(samples, kCountedOfWork, *everyone_);
       table.step_overhead.push_back({ranks, Seconds(std::max(summary.time.count, 1e-7))});
     }
     progress(1, "step overhead");
@@ -330,6 +331,17 @@ class Profiler {
 };
 
 }  // namespace
+
+const Op* find_unmeasurable(const Graph& graph) {
+  for (const Block& block : graph.blocks) {
+    for (const Op& op : block.ops) {
+      if (find_kernel(op.kind) == nullptr) {
+        return &op;
+      }
+    }
+  }
+  return nullptr;
+}
 
 MeasuredTable measure_table(const ProfileRequest& request, Communicator& communicator) {
   return Profiler(request, communicator).run();

@@ -19,6 +19,9 @@ struct ProfileRequest {
   std::function<void(int, int, const std::string&)> progress;
 };
 
+// The first op that no kernel runs, so that its time cannot be measured; nullptr if there is none.
+const Op* find_unmeasurable(const Graph& graph);
+
 // Called by all ranks of the job; the same table on every rank. A row holds the mean over the
 // repetitions of each rank but the slowest tenth, averaged over ranks; `spread` is half the
 // interquartile range over the median. Throws RuntimeFailure if a rank is lost.

@@ -20,12 +20,13 @@ double quantile(const std::vector<double>& sorted, double share) {
 
 }  // namespace
 
-SampleSummary summarize(std::vector<double> seconds) {
+SampleSummary summarize(std::vector<double> seconds, double counted_share) {
   SHARDWISE_CHECK(!seconds.empty(), "a row needs a sample");
   std::sort(seconds.begin(), seconds.end());
   const double median = quantile(seconds, 0.5);
   const double range = quantile(seconds, 0.75) - quantile(seconds, 0.25);
-  const std::size_t counted = std::max<std::size_t>(seconds.size() * 9 / 10, 1);
+  const auto counted = std::max<std::size_t>(
+      static_cast<std::size_t>(counted_share * static_cast<double>(seconds.size())), 1);
   const double sum =
       std::accumulate(seconds.begin(), seconds.begin() + static_cast<std::ptrdiff_t>(counted), 0.0);
   return {Seconds(sum / static_cast<double>(counted)), median > 0 ? range / 2 / median : 0};

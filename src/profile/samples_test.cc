@@ -8,7 +8,7 @@ namespace {
 TEST(Summarize, OneLateSampleDoesNotMoveTheMean) {
   // Sorted 1 2 3 4 100: mean of the first four 2.5, quartiles 2 and 4, half the range over the
   // median 1 / 3.
-  const SampleSummary summary = summarize({4, 1, 100, 2, 3});
+  const SampleSummary summary = summarize({4, 1, 100, 2, 3}, kCountedOfWork);
   EXPECT_EQ(summary.time, Seconds(2.5));
   EXPECT_DOUBLE_EQ(summary.spread, 1.0 / 3);
 }

@@ -191,15 +191,20 @@ void agree(CommunicationGroup& everyone,
            const std::string& operation,
            const std::function<void()>& work) {
   std::exception_ptr error;
+  bool is_input = false;
   try {
     work();
+  } catch (const InputError&) {
+    error = std::current_exception();
+    is_input = true;
   } catch (const std::exception&) {
     error = std::current_exception();
   }
-  // size - rank of the first rank that failed, 0: none did.
-  double failed = error ? everyone.size() - everyone.index() : 0;
+  // Size - rank of the first rank that failed, 0: none did. Whether an input was bad.
+  std::array<double, 2> failed{
+      error ? static_cast<double>(everyone.size() - everyone.index()) : 0.0, is_input ? 1.0 : 0.0};
   try {
-    everyone.control_max({&failed, 1});
+    everyone.control_max(failed);
   } catch (const RuntimeFailure&) {
     if (!error) {
       throw;
@@ -208,14 +213,18 @@ void agree(CommunicationGroup& everyone,
   if (error) {
     std::rethrow_exception(error);
   }
-  if (failed > 0) {
-    throw RuntimeFailure(
-        fmt::format("rank {}: expected to {}, but rank {} failed; its own message "
-                    "says why",
-                    everyone.index(),
-                    operation,
-                    everyone.size() - static_cast<int>(failed)));
+  if (failed[0] == 0) {
+    return;
   }
+  const std::string what =
+      fmt::format("expected to {}, but rank {} failed; its own message says why",
+                  operation,
+                  everyone.size() - static_cast<int>(failed[0]));
+  const std::string where = fmt::format("rank {}", everyone.index());
+  if (failed[1] > 0) {
+    throw InputError(where, what);
+  }
+  throw RuntimeFailure(where + ": " + what);
 }
 
 const ParameterSlices& slices_of(const CheckpointMap& map,

@@ -43,8 +43,9 @@ void retire_older(const std::filesystem::path& folder,
                   int keep,
                   FileSystem& files);
 
-// Runs `work` on this rank; returns on all ranks or throws on all: the rank that failed throws its
-// own error, the others RuntimeFailure that names the first rank that failed and `operation`.
+// Runs `work` on this rank; returns on all ranks or throws on all: a rank that failed throws its
+// own error, the others name the first rank that failed and `operation`, in an InputError if any
+// rank had one, else in a RuntimeFailure: all ranks then end with one exit code.
 void agree(CommunicationGroup& everyone,
            const std::string& operation,
            const std::function<void()>& work);

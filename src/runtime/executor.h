@@ -76,7 +76,7 @@ class Executor {
   ParameterStore& parameters() { return parameters_; }
   const ParameterStore& parameters() const { return parameters_; }
   const RankGroups& groups() const { return groups_; }
-  // Most tokens that an expert of this rank has got in one micro-batch, by (layer, op).
+  // Of the last step, by (layer, op): what KernelContext::routed_counts says, run after run.
   const std::map<std::pair<int, int>, std::vector<std::int64_t>>& routed_counts() const {
     return routed_counts_;
   }

@@ -95,6 +95,10 @@ class Kernel {
                                            bool needs_input) const = 0;
 };
 
+// The kernel that runs a kind of op; nullptr for a kind that can only be planned so far
+// (training_refusals in models/model.h names models that have such ops).
+const Kernel* find_kernel(OpKind kind);
+// The same where there must be one.
 const Kernel& kernel_of(OpKind kind);
 
 }  // namespace shardwise

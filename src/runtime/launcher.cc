@@ -8,6 +8,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <array>
 #include <cerrno>
 #include <charconv>
 #include <csignal>
@@ -158,9 +160,16 @@ int run_local_ranks(const std::string& binary,
   if (WEXITSTATUS(status) == 127) {
     throw InputError(program, "cannot be started; run scripts/setup.sh, or set SHARDWISE_MPIRUN");
   }
-  constexpr int kSignalBase = 128;  // a rank ended by a signal: mpirun says 128 + its number
+  // Codes of a rank pass; any other is mpirun's own, or a rank ended by a signal: a run that
+  // failed.
   constexpr int kRunFailed = 4;
-  return WEXITSTATUS(status) > kSignalBase ? kRunFailed : WEXITSTATUS(status);
+  constexpr std::array kCodesOfRanks = {0, 2, kRunFailed, 70};
+  const int code = WEXITSTATUS(status);
+  if (std::find(kCodesOfRanks.begin(), kCodesOfRanks.end(), code) != kCodesOfRanks.end()) {
+    return code;
+  }
+  fmt::print(stderr, "shardwise: {} ended with code {}\n", program, code);
+  return kRunFailed;
 }
 
 std::vector<int> usable_cores() {
@@ -191,7 +200,8 @@ std::optional<int> settle_on_core(const LaunchedRank& place) {
   ::mallopt(M_MMAP_MAX, 0);
   ::mallopt(M_TRIM_THRESHOLD, std::numeric_limits<int>::max());
   const std::vector<int> cores = usable_cores();
-  if (static_cast<int>(cores.size()) < place.local_size) {
+  // A launcher may tell another size for this machine than its local ranks (Slurm's "2,4").
+  if (static_cast<int>(cores.size()) <= std::max(place.local_size - 1, place.local_rank)) {
     return std::nullopt;
   }
   const int cpu = cores[static_cast<std::size_t>(place.local_rank)];

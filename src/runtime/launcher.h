@@ -27,8 +27,8 @@ std::optional<LaunchedRank> launched_rank();
 
 // Runs `binary arguments...` as `ranks` local ranks under mpirun (the one that belongs to the MPI
 // library, or SHARDWISE_MPIRUN of the environment) and waits. They end when this process does.
-// Returns the exit code of the first rank that failed (4 if a signal ended it), or 0. Throws
-// InputError if mpirun cannot be started.
+// Returns the exit code of the first rank that failed, or 0; 4 if a signal ended it, or if mpirun
+// itself failed (its code goes to stderr). Throws InputError if mpirun cannot be started.
 int run_local_ranks(const std::string& binary,
                     const std::vector<std::string>& arguments,
                     int ranks);

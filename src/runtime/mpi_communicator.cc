@@ -287,15 +287,6 @@ MPI_Comm duplicate_world(const char* name) {
 
 }  // namespace
 
-bool is_started_by_mpi_launcher() {
-  for (const char* variable : {"OMPI_COMM_WORLD_SIZE", "PMIX_RANK", "PMI_SIZE"}) {
-    if (std::getenv(variable) != nullptr) {
-      return true;
-    }
-  }
-  return false;
-}
-
 MpiJob::MpiJob(const MpiOptions& options) : state_(std::make_unique<State>()) {
   sigset_t terminate;
   sigemptyset(&terminate);

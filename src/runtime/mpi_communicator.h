@@ -31,9 +31,6 @@ struct MpiOptions {
   int expected_ranks = 0;
 };
 
-// Whether a launcher (mpirun, srun with PMIx) has started this process as one of several ranks.
-bool is_started_by_mpi_launcher();
-
 // Throws InputError if MPI is not what the options expect.
 //
 // Initialises MPI with MPI_THREAD_MULTIPLE, and a heartbeat thread that tells a slow rank from a

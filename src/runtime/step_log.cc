@@ -3,8 +3,10 @@
 #include <fmt/format.h>
 
 #include <cmath>
+#include <nlohmann/json.hpp>
 
 #include "core/errors.h"
+#include "files/atomic_file.h"
 
 namespace shardwise {
 namespace {
@@ -24,6 +26,24 @@ std::string clock_time(Seconds time) {
     return fmt::format("{}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60);
   }
   return fmt::format("{}:{:02}", seconds / 60, seconds % 60);
+}
+
+// Takes away lines of later steps, and a last one that a kill cut.
+void keep_lines_before(const std::filesystem::path& path, std::int64_t first_step) {
+  std::ifstream file(path);
+  if (!file) {
+    return;
+  }
+  std::string kept;
+  for (std::string line; std::getline(file, line);) {
+    const auto record = nlohmann::json::parse(line, nullptr, /*allow_exceptions=*/false);
+    const auto step = record.is_object() ? record.find("step") : record.end();
+    if (step != record.end() && step->is_number_integer() &&
+        step->get<std::int64_t>() < first_step) {
+      kept += line + "\n";
+    }
+  }
+  write_file_atomically(path, kept);
 }
 
 }  // namespace
@@ -60,12 +80,17 @@ std::string to_progress_line(const StepRecord& record,
   return line;
 }
 
-StepLog::StepLog(const std::filesystem::path& path, bool appends, std::int64_t total_steps)
+StepLog::StepLog(const std::filesystem::path& path,
+                 std::int64_t first_step,
+                 std::int64_t total_steps)
     : path_(path), total_steps_(total_steps) {
   if (path_.empty()) {
     return;
   }
-  file_.open(path_, appends ? std::ios::app : std::ios::trunc);
+  if (first_step > 1) {
+    keep_lines_before(path_, first_step);
+  }
+  file_.open(path_, first_step > 1 ? std::ios::app : std::ios::trunc);
   if (!file_) {
     throw InputError(path_.string(), "expected a file that can be written; check --log");
   }

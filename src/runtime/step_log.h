@@ -30,9 +30,9 @@ std::string to_progress_line(const StepRecord& record, std::int64_t total_steps,
 
 class StepLog {
  public:
-  // `path` empty: no file. A new run begins a new file; a resumed one appends. Throws InputError if
-  // the file cannot be opened.
-  StepLog(const std::filesystem::path& path, bool appends, std::int64_t total_steps);
+  // `path` empty: no file. A run whose first step is 1 begins a new file; a resumed one keeps the
+  // lines of steps before `first_step`. Throws InputError if the file cannot be opened.
+  StepLog(const std::filesystem::path& path, std::int64_t first_step, std::int64_t total_steps);
 
   // Prints and writes. Throws RuntimeFailure if the file cannot be written.
   void add(const StepRecord& record);

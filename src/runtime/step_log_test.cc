@@ -2,6 +2,11 @@
 
 #include <gtest/gtest.h>
 
+#include <filesystem>
+#include <fstream>
+#include <string>
+#include <vector>
+
 #include "core/errors.h"
 
 namespace shardwise {
@@ -30,7 +35,37 @@ TEST(StepLog, ProgressLineIsForPeople) {
 }
 
 TEST(StepLog, RefusesAFileThatCannotBeWritten) {
-  EXPECT_THROW(StepLog("/nowhere/steps.jsonl", false, 1), InputError);
+  EXPECT_THROW(StepLog("/nowhere/steps.jsonl", 1, 1), InputError);
+}
+
+TEST(StepLog, ResumedRunReplacesTheLinesOfStepsThatItRunsAgain) {
+  const std::filesystem::path path =
+      std::filesystem::path(::testing::TempDir()) / "resumed_steps.jsonl";
+  const auto record = [](std::int64_t step) {
+    StepRecord made = kRecord;
+    made.step = step;
+    return made;
+  };
+  {
+    StepLog log(path, 1, 9);
+    for (std::int64_t step = 1; step <= 3; ++step) {
+      log.add(record(step));
+    }
+  }
+  std::ofstream(path, std::ios::app) << "{\"step\":4,\"lo";  // cut by a kill
+  {
+    StepLog log(path, 3, 9);
+    log.add(record(3));
+  }
+  std::ifstream file(path);
+  std::vector<std::string> lines;
+  for (std::string line; std::getline(file, line);) {
+    lines.push_back(line);
+  }
+  EXPECT_EQ(lines,
+            (std::vector<std::string>{
+                to_json_line(record(1)), to_json_line(record(2)), to_json_line(record(3))}));
+  std::filesystem::remove(path);
 }
 
 }  // namespace

@@ -293,8 +293,4 @@ void run_as_threads(int ranks,
   }
 }
 
-std::unique_ptr<Communicator> make_single_rank_communicator() {
-  return std::make_unique<ThreadCommunicator>(std::make_shared<ThreadWorld>(1, Seconds(60)), 0);
-}
-
 }  // namespace shardwise

@@ -23,7 +23,4 @@ void run_as_threads(int ranks,
                     const std::function<void(Communicator&)>& body,
                     const ThreadRanksOptions& options = {});
 
-// A communicator of one rank; sends to itself work.
-std::unique_ptr<Communicator> make_single_rank_communicator();
-
 }  // namespace shardwise

@@ -4,16 +4,17 @@
 
 #include <algorithm>
 #include <chrono>
-#include <fstream>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <vector>
 
 #include "core/errors.h"
 #include "core/text.h"
+#include "files/atomic_file.h"
 #include "files/json_writer.h"
 #include "lower/lower.h"
 #include "runtime/checkpoint.h"
+#include "runtime/checkpoint_files.h"
 #include "runtime/executor.h"
 #include "runtime/executor_state.h"
 #include "runtime/memory_counter.h"
@@ -107,10 +108,19 @@ class Trainer {
     restore();
     const std::int64_t first = state_.progress().step + 1;
     std::unique_ptr<StepLog> log;
-    if (communicator_.rank() == 0) {
-      log = std::make_unique<StepLog>(options_.log, first > 1, options_.steps);
+    internal::agree(everyone(), "open the outputs", [&] {
+      if (communicator_.rank() == 0) {
+        log = std::make_unique<StepLog>(options_.log, first, options_.steps);
+        if (!options_.summary.empty()) {
+          expect_writable(options_.summary);
+        }
+      }
+    });
+    if (log != nullptr && first > options_.steps) {
+      fmt::print("nothing to do: the checkpoint is of step {}, --steps is {}\n",
+                 first - 1,
+                 options_.steps);
     }
-    everyone().barrier();
     for (std::int64_t step = first; step <= options_.steps; ++step) {
       const StepRecord record = run_step(step);
       if (log != nullptr) {
@@ -184,8 +194,25 @@ class Trainer {
                         state_.progress().seed,
                         state_.progress().seed));
       }
-    } else if (!options_.init.empty()) {
+      return;
+    }
+    expect_no_other_run();
+    if (!options_.init.empty()) {
       load_weights(options_.init, state_, checkpoint_, everyone());
+    }
+  }
+
+  // A new run would soon remove the checkpoints of the one whose folder it shares.
+  void expect_no_other_run() const {
+    if (options_.checkpoints.empty()) {
+      return;
+    }
+    if (const auto latest = find_latest(options_.checkpoints)) {
+      throw InputError(
+          options_.checkpoints.string(),
+          fmt::format("expected no checkpoints of another run, found {}; give --resume "
+                      "to go on with that run, or another folder",
+                      latest->filename().string()));
     }
   }
 
@@ -243,15 +270,11 @@ class Trainer {
       }
       document["payload"].push_back(std::move(of_rank));
     }
-    if (communicator_.rank() == 0) {
-      std::ofstream file(options_.summary);
-      file << to_json_text(document);
-      file.flush();
-      if (!file) {
-        throw RuntimeFailure(
-            fmt::format("rank 0: cannot write the summary {}", options_.summary.string()));
+    internal::agree(everyone(), "write the summary", [&] {
+      if (communicator_.rank() == 0) {
+        write_file_atomically(options_.summary, to_json_text(document));
       }
-    }
+    });
   }
 
   const TrainingModel& model_;

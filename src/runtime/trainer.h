@@ -54,12 +54,14 @@ struct TrainingOptions {
 // Rank 0 prints a line per step to stdout and writes log and summary:
 //
 //   log      {"step", "loss", "gradient_norm", "step_time_s", "tokens_per_s", "learning_rate"} and,
-//            where evaluated, "evaluation_loss"; steps count from 1. A resumed run appends
+//            where evaluated, "evaluation_loss"; steps count from 1. A resumed run replaces the
+//            lines of steps that it runs again and appends
 //   summary  {"steps", "peak_tensor_bytes": [by rank], "resident_bytes": [by rank: peak beyond what
 //            was resident before the executor was built, code apart], "payload": [by rank:
 //            {"all_gather",
 //            ...}]}
 //
+// A new run refuses a folder that holds the checkpoints of another one.
 // Throws InputError for data that does not fit model or batch, RuntimeFailure for lost ranks, a
 // loss that is not finite, a full disk.
 void train(const TrainingModel& model,

@@ -24,6 +24,10 @@ int main(int argc, char** argv) {
       }
     }
   }
+  if (inputs.empty()) {
+    std::cerr << "the corpus is empty: add at least one input\n";
+    return 1;
+  }
   std::sort(inputs.begin(), inputs.end());
   for (const std::filesystem::path& input : inputs) {
     std::cout << "replay " << input.filename().string() << std::endl;  // flushed: names a crash
