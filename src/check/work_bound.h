@@ -6,15 +6,15 @@
 //
 //   m max_i p_i + max_i s_i + overhead  >=  sum_i n_i (m p_i + s_i) / N + overhead
 //
-// and p_i, s_i hold at least the kernels and updates of the ops in the stage. An op that shards loop
-// axes a by c_a uses n_i >= prod_a c_a devices, so
+// and p_i, s_i hold at least the kernels and updates of the ops in the stage. An op that shards
+// loop axes a by c_a uses n_i >= prod_a c_a devices, so
 //
 //   sum_i n_i (m p_i + s_i)  >=  W_m = sum_ops min_c prod_a c_a (m kernels(c) + update(c))
 //
 // The minimum is over every way to shard up to three loop axes of the op, every device type, and
-// state shared out or not. It is exact for the relaxed problem (W_m is its optimum), enumerated op by
-// op. Left out, so the bound is below the optimum by them: collectives, transfers, pipeline fill,
-// recomputation, what memory forces.
+// state shared out or not. It is exact for the relaxed problem (W_m is its optimum), enumerated op
+// by op. Left out, so the bound is below the optimum by them: collectives, transfers, pipeline
+// fill, recomputation, what memory forces.
 #pragma once
 
 #include <cstdint>
