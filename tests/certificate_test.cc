@@ -51,8 +51,8 @@ struct Problem {
   }
 };
 
-testing::FakeTable fake_table() {
-  testing::FakeTable table;
+FakeTable fake_table() {
+  FakeTable table;
   table.op_launch_ps = 1000;
   return table;
 }
@@ -89,14 +89,13 @@ TEST(Certificate, LiesBelowTheOptimumForLawlessTimes) {
 TEST(Certificate, IsExactOnOneDevice) {
   Problem problem(1);
   problem.cluster.levels = {{"node", 1, BytesPerSecond(1), Seconds(0)}};
-  testing::FakeTable table = fake_table();
+  FakeTable table = fake_table();
   table.accumulate_ps_per_byte = 0;
   const PlanResult result = find_plan(problem.request, problem.cluster, table);
   ASSERT_TRUE(result.plan);
-  EXPECT_EQ(
-      certify_bound(problem.request.graph, 4, Precision::kFloat32, problem.cluster, table)
-          .lower_bound(),
-      result.step_time);
+  EXPECT_EQ(certify_bound(problem.request.graph, 4, Precision::kFloat32, problem.cluster, table)
+                .lower_bound(),
+            result.step_time);
 }
 
 struct Claimed {
@@ -136,7 +135,7 @@ bool has_false_claim(const Claimed& file,
 
 TEST(Check, RejectsEveryMutationThatMakesAClaimFalse) {
   const Problem problem(4);
-  const testing::FakeTable table = fake_table();
+  const FakeTable table = fake_table();
   const PlanResult result = find_plan(problem.request, problem.cluster, table);
   ASSERT_TRUE(result.plan);
   ASSERT_EQ(result.stop_reason, StopReason::kOptimal);
@@ -152,8 +151,7 @@ TEST(Check, RejectsEveryMutationThatMakesAClaimFalse) {
   honest.claims.certificate =
       certify_bound(problem.request.graph, 4, Precision::kFloat32, problem.cluster, table).counts;
   const auto violations = [&](const Claimed& file) {
-    return check_plan(
-               file.plan, problem.request.graph, problem.cluster, table, file.claims)
+    return check_plan(file.plan, problem.request.graph, problem.cluster, table, file.claims)
         .violations;
   };
   EXPECT_EQ(violations(honest), std::vector<std::string>());
@@ -167,8 +165,8 @@ TEST(Check, RejectsEveryMutationThatMakesAClaimFalse) {
     StagePlan& stage = plan.stages[static_cast<std::size_t>(pick(0, plan.num_stages() - 1))];
     ChunkPlan& chunk =
         stage.chunks[static_cast<std::size_t>(pick(0, static_cast<int>(stage.chunks.size()) - 1))];
-    return chunk.layers[static_cast<std::size_t>(
-        pick(0, static_cast<int>(chunk.layers.size()) - 1))];
+    return chunk
+        .layers[static_cast<std::size_t>(pick(0, static_cast<int>(chunk.layers.size()) - 1))];
   };
   int rejected = 0;
   int accepted_true = 0;
@@ -232,7 +230,7 @@ TEST(Check, RejectsEveryMutationThatMakesAClaimFalse) {
 // A bound above what is proved is refused though no plan is known to be faster than it.
 TEST(Check, RejectsACertificateThatProvesTooMuch) {
   const Problem problem(4);
-  const testing::FakeTable table = fake_table();
+  const FakeTable table = fake_table();
   const PlanResult result = find_plan(problem.request, problem.cluster, table);
   ASSERT_TRUE(result.plan);
   PlanClaims claims;
