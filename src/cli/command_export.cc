@@ -40,7 +40,7 @@ void add_export_command(CLI::App& app, CommandRun& run) {
   CLI::App* command =
       app.add_subcommand("export", "write a plan as configuration of another framework");
   command->footer(
-      "Example: shardwise plan config.json dgx-h100:2 --batch 64 --sequence 2048 --method megatron "
+      "Example: shardwise plan config.json dgx-h100:2 --batch 64 --sequence 2048 --target megatron "
       "-o plan.json\n         shardwise export plan.json --to megatron\n"
       "A plan that the framework cannot express is refused with the reason.");
   const auto flags = std::make_shared<ExportFlags>();
