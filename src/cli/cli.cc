@@ -45,6 +45,7 @@ int run_cli(int argc, const char* const* argv) {
   add_simulate_command(app, run);
   add_report_command(app, run);
   add_score_command(app, run);
+  add_export_command(app, run);
 #if SHARDWISE_HAS_RUNTIME
   add_profile_command(app, run);
   add_train_command(app, run);

@@ -28,6 +28,7 @@ void add_check_command(CLI::App& app, CommandRun& run);
 void add_simulate_command(CLI::App& app, CommandRun& run);
 void add_report_command(CLI::App& app, CommandRun& run);
 void add_score_command(CLI::App& app, CommandRun& run);
+void add_export_command(CLI::App& app, CommandRun& run);
 // Only in builds with the runtime (SHARDWISE_HAS_RUNTIME).
 void add_profile_command(CLI::App& app, CommandRun& run);
 void add_train_command(CLI::App& app, CommandRun& run);

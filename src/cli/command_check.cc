@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <memory>
+#include <optional>
 
 #include "check/check.h"
 #include "cli/command.h"
@@ -20,20 +21,43 @@ struct CheckFlags {
 int check_command(const CheckFlags& flags) {
   const LoadedPlan loaded = load_plan(flags.plan);
   const PlanPrediction& prediction = loaded.file.prediction;
+  PlanClaims claims{prediction.step_time,
+                    prediction.lower_bound,
+                    prediction.stage_memory,
+                    prediction.stop_reason == "optimal",
+                    prediction.gap,
+                    {}};
+  for (const CertifiedBound& one : prediction.certificate) {
+    claims.certificate.push_back({one.num_microbatches, one.bound});
+  }
+  const Plan& plan = loaded.file.plan;
+  const MicrobatchGraph build = [&](std::int64_t microbatch) {
+    return build_graph(loaded.model, microbatch, plan.sequence);
+  };
   const CheckReport report =
-      check_plan(loaded.file.plan,
-                 loaded.graph,
-                 loaded.file.cluster.cluster,
-                 *loaded.file.cluster.costs,
-                 {prediction.step_time, prediction.lower_bound, prediction.stage_memory});
+      check_plan(plan, build, loaded.file.cluster.cluster, *loaded.file.cluster.costs, claims);
+  std::optional<double> below;  // how far the certificate's bound lies below the step time
+  if (report.certificate) {
+    below = 1 - to_seconds(report.certificate->lower_bound()).count /
+                    to_seconds(report.evaluation->step_time).count;
+  }
   if (flags.json) {
-    fmt::print(
-        "{}",
-        to_json_text({{"sound", report.violations.empty()}, {"violations", report.violations}}));
+    nlohmann::ordered_json json = {{"sound", report.violations.empty()},
+                                   {"violations", report.violations}};
+    if (below) {
+      json["certified_lower_bound_s"] = to_seconds(report.certificate->lower_bound()).count;
+      json["certified_gap"] = *below;
+    }
+    fmt::print("{}", to_json_text(json));
   } else if (report.violations.empty()) {
     fmt::print("{}: sound; valid for its model and cluster, fits, and takes the {} it claims\n",
                flags.plan,
                format_seconds(to_seconds(prediction.step_time)));
+    if (below) {
+      fmt::print("proved without the planner: no plan takes less than {}, {:.2f} % below it\n",
+                 format_seconds(to_seconds(report.certificate->lower_bound())),
+                 100 * *below);
+    }
   }
   for (const std::string& violation : report.violations) {
     fmt::print(stderr, "{}: {}\n", flags.plan, violation);

@@ -9,12 +9,15 @@
 #include <string>
 
 #include "advisor/refine.h"
+#include "check/work_bound.h"
+#include "cli/advice.h"
 #include "cli/command.h"
 #include "cli/inputs.h"
 #include "core/errors.h"
 #include "files/json_writer.h"
 #include "planner/methods/registry.h"
 #include "planner/planner.h"
+#include "planner/target_search.h"
 #include "report/plan_report.h"
 #include "report/simulation_report.h"
 
@@ -26,6 +29,9 @@ struct PlanFlags {
   ProblemFlags problem;
   std::string output;
   std::string method = "shardwise";
+  std::string target;
+  std::string why;
+  bool sensitivity = false;
   std::vector<std::string> schedules;
   std::vector<int> microbatch_counts;
   std::vector<std::string> pins;
@@ -128,15 +134,26 @@ void print_plan(const Problem& problem,
   fmt::print("{}\n", proof_line(result));
 }
 
-int report_no_plan(const PlanFlags& flags, const Problem& problem, const PlanResult& result) {
+int report_no_plan(const PlanFlags& flags,
+                   const Problem& problem,
+                   const PlanRequest& request,
+                   const PlanFinder& find,
+                   const PlanResult& result) {
+  Advice advice;
+  if (result.stop_reason == StopReason::kInfeasible) {
+    advice = fitting_advice(request, find, problem, result);
+  }
   if (flags.json) {
-    fmt::print("{}", to_json_text(result_json(flags, result)));
+    nlohmann::ordered_json json = result_json(flags, result);
+    json.update(advice.json);
+    fmt::print("{}", to_json_text(json));
   } else {
     fmt::print("{}\n", proof_line(result));
   }
   if (result.infeasibility) {
     fmt::print(stderr, "{}", infeasibility_text(*result.infeasibility, problem.graph_builder()(1)));
   }
+  fmt::print(stderr, "{}", advice.text);
   return result.stop_reason == StopReason::kInfeasible ? kExitInfeasible : kExitLimit;
 }
 
@@ -206,33 +223,71 @@ void on_interrupt(int signal) {
   std::signal(signal, SIG_DFL);
 }
 
-// What the constraints cost: the best plan without them.
-void print_price_of_constraints(PlanRequest request,
-                                const Problem& problem,
-                                const PlanResult& result) {
-  request.constraints.clear();
-  request.runner_ups = RunnerUps::kSkip;
-  const PlanResult free = find_plan(request, problem.cluster.cluster, *problem.cluster.costs);
-  if (!free.plan) {
-    fmt::print("no plan without the constraints was found before the limit\n");
+void check_flags(const PlanFlags& flags) {
+  if (flags.target.empty()) {
     return;
   }
-  const double price = to_seconds(result.step_time).count / to_seconds(free.step_time).count - 1;
-  fmt::print("without the constraints: {} per step; they cost {:.2f} %\n",
-             format_seconds(to_seconds(free.step_time)),
-             100 * price);
+  if (flags.method != "shardwise") {
+    throw InputError("flags --target and --method",
+                     fmt::format("expected one of them, found both; --target searches exactly, "
+                                 "drop --method {}",
+                                 flags.method));
+  }
+  if (flags.refine > 0) {
+    throw InputError("flags --target and --refine",
+                     "expected one of them, found both: refined plans have schedules that the "
+                     "target may not know; drop one");
+  }
+}
+
+PlanFinder finder_of(const PlanFlags& flags) {
+  if (flags.target.empty()) {
+    return planning_method(flags.method).find;
+  }
+  const Framework target = parse_framework(flags.target, "flag --target");
+  return [target](const PlanRequest& request, const Cluster& cluster, const CostTable& costs) {
+    return find_target_plan(request, target, cluster, costs);
+  };
+}
+
+// Everything that is asked for beside the plan.
+Advice advice_of(const PlanFlags& flags,
+                 const PlanRequest& request,
+                 const PlanFinder& find,
+                 const Problem& problem,
+                 const PlanResult& result,
+                 const Evaluation& account) {
+  Advice all;
+  const auto add = [&all](const Advice& advice) {
+    all.text += advice.text;
+    all.json.update(advice.json);
+  };
+  if (!flags.target.empty()) {
+    add(price_of_restriction(request, problem, "--target " + flags.target, result));
+  } else if (!request.constraints.empty()) {
+    add(price_of_restriction(request, problem, "the constraints", result));
+  }
+  if (!flags.why.empty()) {
+    add(why_advice(flags.why, request, problem, result, account));
+  }
+  if (flags.sensitivity) {
+    add(sensitivity_advice(request, find, problem, account));
+  }
+  return all;
 }
 
 int plan_command(const PlanFlags& flags) {
+  check_flags(flags);
+  const PlanFinder find = finder_of(flags);
   const Problem problem = load_problem(flags.problem);
   PlanRequest request = make_request(flags, problem);
   request.stop = &interrupted;
   std::signal(SIGINT, on_interrupt);
   const Cluster& cluster = problem.cluster.cluster;
   const CostTable& costs = *problem.cluster.costs;
-  const PlanResult result = planning_method(flags.method).find(request, cluster, costs);
+  const PlanResult result = find(request, cluster, costs);
   if (!result.plan) {
-    return report_no_plan(flags, problem, result);
+    return report_no_plan(flags, problem, request, find, result);
   }
   if (flags.refine > 0) {
     return report_refined(flags, problem, request, result);
@@ -240,24 +295,30 @@ int plan_command(const PlanFlags& flags) {
   const Graph graph = request.graph(result.plan->microbatch());
   const Evaluation evaluation = evaluate(*result.plan, graph, cluster, costs);
   PlanPrediction prediction;
-  prediction.method = flags.method;
+  prediction.method = flags.target.empty() ? flags.method : "target " + flags.target;
   prediction.stop_reason = to_string(result.stop_reason);
   prediction.lower_bound = result.lower_bound;
   prediction.space = result.space;
-  const PlanFile file = make_plan_file(problem, *result.plan, evaluation, prediction);
+  prediction.gap = flags.gap;
   if (!flags.output.empty()) {
+    const BoundCertificate certificate =
+        certify_bound(request.graph, request.batch, request.precision, cluster, costs);
+    for (const CountBound& one : certificate.counts) {
+      prediction.certificate.push_back({one.num_microbatches, one.bound});
+    }
+    const PlanFile file = make_plan_file(problem, *result.plan, evaluation, prediction);
     write_plan_file(flags.output, file, graph);
   }
+  const Advice advice = advice_of(flags, request, find, problem, result, evaluation);
   if (flags.json) {
     nlohmann::ordered_json json = result_json(flags, result);
+    json.update(advice.json);
     json.update(account_json(*result.plan, evaluation));
     json["plan"] = plan_to_json(*result.plan, graph);
     fmt::print("{}", to_json_text(json));
   } else {
     print_plan(problem, graph, result, evaluation);
-    if (!request.constraints.empty()) {
-      print_price_of_constraints(request, problem, result);
-    }
+    fmt::print("{}", advice.text);
     if (!flags.output.empty()) {
       fmt::print("wrote {}\n", flags.output);
     }
@@ -272,7 +333,9 @@ void add_plan_command(CLI::App& app, CommandRun& run) {
   CLI::App* command = app.add_subcommand("plan", "find the fastest plan that fits, and prove it");
   command->footer(
       "Example: shardwise plan config.json dgx-h100:1 --batch 64 --sequence 4096 --precision bf16 "
-      "-o plan.json");
+      "-o plan.json\n"
+      "         shardwise plan config.json dgx-h100:2 --batch 64 --sequence 4096 --precision bf16 "
+      "--target megatron --sensitivity --why \"tp=8 dp=2\"");
   const auto flags = std::make_shared<PlanFlags>();
   add_problem_flags(*command, flags->problem, ClusterArgument::kPositional);
   command->add_option("-o,--output", flags->output, "write the plan here");
@@ -292,6 +355,16 @@ void add_plan_command(CLI::App& app, CommandRun& run) {
                    flags->microbatch_counts,
                    "only these micro-batch counts (default: all divisors of the batch)")
       ->check(CLI::PositiveNumber);
+  command->add_option(
+      "--target",
+      flags->target,
+      "only plans that megatron, torchtitan, deepspeed or accelerate can express; says what that "
+      "costs");
+  command->add_option(
+      "--why", flags->why, "price this layout against the plan, term by term: \"tp=8 pp=4 dp=4\"");
+  command->add_flag("--sensitivity",
+                    flags->sensitivity,
+                    "plan again with one more node, 10 % more memory, 10 % more bandwidth");
   command
       ->add_option("--pin",
                    flags->pins,

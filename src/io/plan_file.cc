@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <limits>
 #include <nlohmann/json.hpp>
 #include <utility>
 
@@ -55,12 +56,28 @@ Json prediction_to_json(const PlanPrediction& prediction) {
     json["stage_memory_bytes"].push_back(memory.count);
   }
   json["space"] = prediction.space;
+  if (prediction.gap > 0) {
+    json["gap"] = prediction.gap;
+  }
+  if (!prediction.certificate.empty()) {
+    json["certificate"] = Json::array();
+    for (const CertifiedBound& one : prediction.certificate) {
+      json["certificate"].push_back(
+          {{"num_microbatches", one.num_microbatches}, {"lower_bound_ps", one.bound.count}});
+    }
+  }
   return json;
 }
 
 PlanPrediction prediction_from_json(const JsonValue& value) {
-  value.reject_unknown_keys(
-      {"method", "step_time_ps", "stop_reason", "lower_bound_ps", "stage_memory_bytes", "space"});
+  value.reject_unknown_keys({"method",
+                             "step_time_ps",
+                             "stop_reason",
+                             "lower_bound_ps",
+                             "stage_memory_bytes",
+                             "space",
+                             "gap",
+                             "certificate"});
   PlanPrediction prediction;
   prediction.method = value.at("method").as_string();
   prediction.step_time = Picoseconds(value.at("step_time_ps").as_int64(0));
@@ -74,6 +91,17 @@ PlanPrediction prediction_from_json(const JsonValue& value) {
     prediction.stage_memory.emplace_back(memory.as_int64(0));
   }
   prediction.space = value.at("space").as_string();
+  if (const auto gap = value.find("gap")) {
+    prediction.gap = gap->as_double(0);
+  }
+  if (const auto certificate = value.find("certificate")) {
+    for (const JsonValue& entry : certificate->items()) {
+      entry.reject_unknown_keys({"num_microbatches", "lower_bound_ps"});
+      prediction.certificate.push_back(
+          {entry.at("num_microbatches").as_int(1, std::numeric_limits<int>::max()),
+           Picoseconds(entry.at("lower_bound_ps").as_int64(0))});
+    }
+  }
   return prediction;
 }
 

@@ -15,14 +15,24 @@
 
 namespace shardwise {
 
+// No plan of so many micro-batches is faster: proved without the planner (check/work_bound.h).
+struct CertifiedBound {
+  int num_microbatches = 1;
+  Picoseconds bound{0};
+
+  bool operator==(const CertifiedBound&) const = default;
+};
+
 // What the planner said of the plan. A hand-made plan has no stop reason and no bound.
 struct PlanPrediction {
   std::string method;       // "shardwise", "megatron", "layout tp=2 ..."
   std::string stop_reason;  // "optimal", "feasible", ... or empty
   Picoseconds step_time{0};
   std::optional<Picoseconds> lower_bound;
-  std::vector<Bytes> stage_memory;  // total of the worst device of each stage
-  std::string space;                // what was searched
+  std::vector<Bytes> stage_memory;          // total of the worst device of each stage
+  std::string space;                        // what was searched
+  double gap = 0;                           // within which "optimal" is proved
+  std::vector<CertifiedBound> certificate;  // by number of micro-batches; empty: none written
 
   bool operator==(const PlanPrediction&) const = default;
 };

@@ -65,7 +65,9 @@ struct Example {
                        Picoseconds(123456789012345),
                        Picoseconds(123456789012344),
                        {Bytes(1000), Bytes(2000)},
-                       "all plans"};
+                       "all plans",
+                       0.01,
+                       {{1, Picoseconds(123)}, {2, Picoseconds(456)}}};
   }
 
   std::string text() const { return to_json_text(plan_file_to_json(file, graph)); }

@@ -1,0 +1,224 @@
+// Figures of the advisor against fresh runs: the changed cluster is written down anew, as a user
+// would, and planned by find_plan.
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <numeric>
+
+#include "advisor/sensitivity.h"
+#include "advisor/why.h"
+#include "io/cluster_file.h"
+#include "models/model.h"
+#include "planner/target_search.h"
+#include "planner/uniform_layout.h"
+
+namespace shardwise {
+namespace {
+
+struct Numbers {
+  int nodes = 2;
+  std::string memory = "400 MB";
+  std::string inside = "20 GB/s";
+  std::string outside = "2 GB/s";
+};
+
+LoadedCluster cluster_of(const Numbers& numbers) {
+  return with_costs(parse_cluster_yaml(fmt::format(R"(name: test
+device:
+  type: small
+  memory: {}
+  fp32: 10 TFLOP/s
+  bf16: 20 TFLOP/s
+  memory_bandwidth: 500 GB/s
+levels:
+  - {{name: link, size: 2, bandwidth: {}, latency: 5 us}}
+  - {{name: network, size: {}, bandwidth: {}, latency: 20 us}}
+)",
+                                                   numbers.memory,
+                                                   numbers.inside,
+                                                   numbers.nodes,
+                                                   numbers.outside),
+                                       "test.yaml"),
+                    std::nullopt);
+}
+
+ModelConfig model() {
+  return parse_model_config(
+      parse_json(R"({"model_type": "llama", "vocab_size": 2000, "hidden_size": 512,
+                     "intermediate_size": 1024, "num_hidden_layers": 2, "num_attention_heads": 8,
+                     "num_key_value_heads": 8, "max_position_embeddings": 512})",
+                 "config.json"));
+}
+
+PlanRequest request_of(const ModelConfig& config) {
+  PlanRequest request;
+  request.graph = [config](std::int64_t microbatch) {
+    return build_graph(config, microbatch, 512);
+  };
+  request.batch = 4;
+  request.microbatch_counts = {2, 4};
+  request.schedules = {Schedule::k1F1B, Schedule::kInterleaved, Schedule::kGpipe};
+  request.limits.recomputes = {Recompute::kNone, Recompute::kFull};
+  request.limits.state_shardings = {StateSharding::kNone, StateSharding::kParameters};
+  request.sequence = 512;
+  request.free_axes = 1;
+  request.runner_ups = RunnerUps::kSkip;
+  return request;
+}
+
+const CostsOfCluster kModelled = [](const Cluster& cluster) {
+  return with_costs(cluster, std::nullopt).costs;
+};
+
+// The usual changes of the numbers above, as a user would type them, by name.
+Numbers changed(const std::string& name) {
+  Numbers numbers;
+  if (name == "one more node") {
+    numbers.nodes = 3;
+  } else if (name == "10 % more memory") {
+    numbers.memory = "440 MB";
+  } else if (name == "10 % more bandwidth of link") {
+    numbers.inside = "22 GB/s";
+  } else if (name == "10 % more bandwidth of network") {
+    numbers.outside = "2.2 GB/s";
+  } else {
+    ADD_FAILURE() << "unknown change " << name;
+  }
+  return numbers;
+}
+
+TEST(Sensitivity, EveryFigureIsThatOfAFreshRun) {
+  const PlanRequest request = request_of(model());
+  const LoadedCluster base = cluster_of({});
+  const PlanFinder finders[] = {
+      find_plan, [](const PlanRequest& asked, const Cluster& cluster, const CostTable& costs) {
+        return find_target_plan(asked, Framework::kMegatron, cluster, costs);
+      }};
+  for (const PlanFinder& find : finders) {
+    const std::vector<Sensitivity> all = find_sensitivity(request, find, base.cluster, kModelled);
+    ASSERT_EQ(all.size(), 4U);
+    const PlanResult unchanged = find(request, base.cluster, *base.costs);
+    for (const Sensitivity& one : all) {
+      SCOPED_TRACE(one.change.name);
+      const LoadedCluster fresh = cluster_of(changed(one.change.name));
+      const PlanResult result = find(request, fresh.cluster, *fresh.costs);
+      ASSERT_TRUE(result.plan && one.result.plan);
+      EXPECT_EQ(one.result.step_time, result.step_time);
+      EXPECT_EQ(*one.result.plan, *result.plan);
+      EXPECT_LE(one.result.step_time, unchanged.step_time);
+    }
+  }
+}
+
+// Half the memory: little enough that a tenth more changes the plan.
+TEST(Sensitivity, MemoryBindsWhereMoreOfItIsWorthMost) {
+  const PlanRequest request = request_of(model());
+  Numbers numbers;
+  const PlanResult roomy =
+      find_plan(request, cluster_of(numbers).cluster, *cluster_of(numbers).costs);
+  ASSERT_TRUE(roomy.plan);
+  bool is_bound = false;
+  for (int megabytes = 380; megabytes >= 40 && !is_bound; megabytes -= 60) {
+    numbers.memory = fmt::format("{} MB", megabytes);
+    const LoadedCluster tight = cluster_of(numbers);
+    const PlanResult result = find_plan(request, tight.cluster, *tight.costs);
+    if (!result.plan) {
+      break;
+    }
+    const Evaluation account = evaluate(
+        *result.plan, request.graph(result.plan->microbatch()), tight.cluster, *tight.costs);
+    const BindingConstraint binding = find_binding_constraint(
+        find_sensitivity(request, find_plan, tight.cluster, kModelled), account);
+    is_bound = binding.kind == BindingConstraint::Kind::kMemory;
+    if (is_bound) {
+      EXPECT_GT(binding.gain, 0);
+      EXPECT_EQ(binding.change, "10 % more memory");
+    }
+  }
+  EXPECT_TRUE(is_bound);
+}
+
+TEST(FittingChanges, EachFitsAndLessDoesNot) {
+  PlanRequest request = request_of(model());
+  request.free_axes = 0;  // proofs within milliseconds
+  request.batch = 64;
+  request.microbatch_counts = {1, 2};
+  Numbers numbers;
+  numbers.memory = "40 MB";
+  numbers.nodes = 1;
+  const LoadedCluster tight = cluster_of(numbers);
+  PlanRequest asked = request;
+  asked.runner_ups = RunnerUps::kFind;
+  const PlanResult result = find_plan(asked, tight.cluster, *tight.costs);
+  ASSERT_EQ(result.stop_reason, StopReason::kInfeasible);
+  ASSERT_TRUE(result.infeasibility);
+  const std::vector<FittingChange> changes =
+      find_fitting_changes(request, find_plan, tight.cluster, kModelled, result.infeasibility);
+  ASSERT_GE(changes.size(), 2U);
+  for (const FittingChange& change : changes) {
+    SCOPED_TRACE(change.text);
+    EXPECT_TRUE(change.is_least);
+    EXPECT_TRUE(
+        find_plan(change.request, change.cluster, *kModelled(change.cluster)).plan.has_value());
+  }
+  // Memory: a whole step of the search (1/4096 of the device) less.
+  Numbers less = numbers;
+  less.memory = fmt::format(
+      "{} B", 40'000'000 + result.infeasibility->extra_memory.count - 40'000'000 / 4096 - 1);
+  EXPECT_FALSE(find_plan(request, cluster_of(less).cluster, *cluster_of(less).costs).plan);
+  // Nodes: as many as it says, typed anew, and one fewer.
+  int nodes = 0;
+  for (const FittingChange& change : changes) {
+    if (change.text.find("more node") != std::string::npos) {
+      nodes = std::atoi(change.text.c_str());
+    }
+  }
+  ASSERT_GT(nodes, 0);
+  Numbers more = numbers;
+  more.nodes = 1 + nodes;
+  EXPECT_TRUE(find_plan(request, cluster_of(more).cluster, *cluster_of(more).costs).plan);
+  more.nodes = nodes;
+  EXPECT_FALSE(find_plan(request, cluster_of(more).cluster, *cluster_of(more).costs).plan);
+}
+
+TEST(Why, TermsSumToTheStepAndPartsToTheMemory) {
+  const PlanRequest request = request_of(model());
+  const LoadedCluster base = cluster_of({});
+  const PlanResult best = find_plan(request, base.cluster, *base.costs);
+  ASSERT_TRUE(best.plan);
+  const Evaluation best_account =
+      evaluate(*best.plan, request.graph(best.plan->microbatch()), base.cluster, *base.costs);
+  for (const char* text : {"dp=4",
+                           "tp=2 dp=2 zero=3",
+                           "tp=2 pp=2 micro=2 sp=1 zero=3",
+                           "pp=4 schedule=gpipe",
+                           "pp=2 dp=2 schedule=gpipe recompute=full",
+                           "pp=2 vp=2 dp=2 zero=3"}) {
+    SCOPED_TRACE(text);
+    const UniformLayout layout = parse_uniform_layout(text, "test");
+    const Plan plan = make_uniform_plan(
+        request.graph, layout, 4, 512, Precision::kFloat32, layout.world(), "test");
+    const Evaluation account =
+        evaluate(plan, request.graph(plan.microbatch()), base.cluster, *base.costs);
+    const std::vector<TermPair> terms = compare_terms(*best.plan, best_account, plan, account);
+    Picoseconds best_sum{0};
+    Picoseconds own_sum{0};
+    for (const TermPair& term : terms) {
+      best_sum += term.best;
+      own_sum += term.other;
+    }
+    EXPECT_EQ(best_sum, best_account.step_time);
+    EXPECT_EQ(own_sum, account.step_time);
+    const std::vector<MemoryPair> parts = compare_memory(best_account, account);
+    Bytes sum{0};
+    for (std::size_t i = 0; i + 2 < parts.size(); ++i) {
+      sum += parts[i].other;
+    }
+    EXPECT_EQ(sum, parts[parts.size() - 2].other);
+    EXPECT_GE(account.step_time, best.step_time);  // the layout lies in the space
+  }
+}
+
+}  // namespace
+}  // namespace shardwise
