@@ -16,6 +16,7 @@ constexpr int kMostTimes = 64;  // as many nodes
 
 PlanRequest without_extras(PlanRequest request) {
   request.runner_ups = RunnerUps::kSkip;
+  request.progress = nullptr;
   return request;
 }
 

@@ -31,12 +31,14 @@ double share_saved(Picoseconds before, Picoseconds after) {
 }  // namespace
 
 Advice price_of_restriction(PlanRequest request,
+                            const PlanFinder& find,
                             const Problem& problem,
                             const std::string& restriction,
                             const PlanResult& restricted) {
   request.constraints.clear();
   request.runner_ups = RunnerUps::kSkip;
-  const PlanResult free = find_plan(request, problem.cluster.cluster, *problem.cluster.costs);
+  request.progress = nullptr;
+  const PlanResult free = find(request, problem.cluster.cluster, *problem.cluster.costs);
   Advice advice;
   if (!free.plan) {
     advice.text = fmt::format("no plan without {} was found before the limit\n", restriction);

@@ -15,8 +15,9 @@ struct Advice {
   nlohmann::ordered_json json = nlohmann::ordered_json::object();
 };
 
-// What constraints or a target cost: the best plan without them. Key "restriction".
+// What constraints or a target cost: the plan that `find` gives without them. Key "restriction".
 Advice price_of_restriction(PlanRequest request,
+                            const PlanFinder& find,
                             const Problem& problem,
                             const std::string& restriction,
                             const PlanResult& restricted);

@@ -12,7 +12,8 @@
 #include "check/work_bound.h"
 #include "cli/advice.h"
 #include "cli/command.h"
-#include "cli/inputs.h"
+#include "cli/plan_flags.h"
+#include "cli/progress_line.h"
 #include "core/errors.h"
 #include "files/json_writer.h"
 #include "planner/methods/registry.h"
@@ -24,80 +25,6 @@
 namespace shardwise {
 
 namespace {
-
-struct PlanFlags {
-  ProblemFlags problem;
-  std::string output;
-  std::string method = "shardwise";
-  std::string target;
-  std::string why;
-  bool sensitivity = false;
-  std::vector<std::string> schedules;
-  std::vector<int> microbatch_counts;
-  std::vector<std::string> pins;
-  std::vector<std::string> forbids;
-  int free_axes = 2;
-  std::string stage_sizes = "auto";
-  double gap = 0;
-  double time_limit_s = 0;
-  int threads = 0;
-  int refine = 0;
-  bool json = false;
-};
-
-std::vector<Schedule> parse_schedules(const std::vector<std::string>& names) {
-  std::vector<Schedule> schedules;
-  for (const std::string& name : names) {
-    for (const Schedule schedule :
-         {Schedule::kGpipe, Schedule::k1F1B, Schedule::k1F1BEager, Schedule::kInterleaved}) {
-      if (name == to_string(schedule)) {
-        schedules.push_back(schedule);
-      }
-    }
-  }
-  return schedules;
-}
-
-// "1%" -> "0.01"; anything else as it is.
-std::string share_of_percent(const std::string& text) {
-  if (text.empty() || text.back() != '%') {
-    return text;
-  }
-  char* end = nullptr;
-  const double percent = std::strtod(text.c_str(), &end);
-  return end == text.c_str() + text.size() - 1 ? fmt::format("{}", percent / 100) : text;
-}
-
-PlanRequest make_request(const PlanFlags& flags, const Problem& problem) {
-  PlanRequest request;
-  request.graph = problem.graph_builder();
-  request.batch = problem.batch;
-  request.sequence = problem.sequence;
-  request.precision = problem.precision;
-  request.free_axes = flags.free_axes;
-  request.schedules = parse_schedules(flags.schedules);
-  request.microbatch_counts = flags.microbatch_counts;
-  using StageSizes = SpaceLimits::StageSizes;
-  request.limits.stage_sizes = flags.stage_sizes == "all"       ? StageSizes::kAll
-                               : flags.stage_sizes == "aligned" ? StageSizes::kAligned
-                                                                : StageSizes::kAuto;
-  request.gap = flags.gap;
-  for (const std::string& text : flags.pins) {
-    request.constraints.push_back(parse_constraint(Constraint::Polarity::kPin, text, "flag --pin"));
-  }
-  for (const std::string& text : flags.forbids) {
-    request.constraints.push_back(
-        parse_constraint(Constraint::Polarity::kForbid, text, "flag --forbid"));
-  }
-  if (!request.constraints.empty()) {
-    check_constraints(request.constraints, request.graph(1), "flags --pin and --forbid");
-  }
-  request.threads = flags.threads;
-  if (flags.time_limit_s > 0) {
-    request.time_limit = Seconds(flags.time_limit_s);
-  }
-  return request;
-}
 
 nlohmann::ordered_json result_json(const PlanFlags& flags, const PlanResult& result) {
   nlohmann::ordered_json json = {{"method", flags.method},
@@ -141,7 +68,8 @@ int report_no_plan(const PlanFlags& flags,
                    const PlanResult& result) {
   Advice advice;
   if (result.stop_reason == StopReason::kInfeasible) {
-    advice = fitting_advice(request, find, problem, result);
+    advice = while_showing([] { return "nothing fits; looking for changes that would"; },
+                           [&] { return fitting_advice(request, find, problem, result); });
   }
   if (flags.json) {
     nlohmann::ordered_json json = result_json(flags, result);
@@ -155,6 +83,12 @@ int report_no_plan(const PlanFlags& flags,
   }
   fmt::print(stderr, "{}", advice.text);
   return result.stop_reason == StopReason::kInfeasible ? kExitInfeasible : kExitLimit;
+}
+
+// Methods other than ours prove nothing: what they find is their answer.
+int exit_code(const PlanFlags& flags, const PlanResult& result) {
+  return result.stop_reason == StopReason::kOptimal || flags.method != "shardwise" ? kExitDone
+                                                                                   : kExitLimit;
 }
 
 // The account of a replayed plan in the terms of a plan file: state and the rest.
@@ -171,9 +105,20 @@ int report_refined(const PlanFlags& flags,
                    const Problem& problem,
                    const PlanRequest& request,
                    const PlanResult& result) {
-  const std::vector<RefinedPlan> refined =
-      refine(result, flags.refine, request.graph, problem.cluster.cluster, *problem.cluster.costs);
+  const std::vector<RefinedPlan> refined = while_showing(
+      [] { return "replaying the best plans under each schedule"; },
+      [&] {
+        return refine(
+            result, flags.refine, request.graph, problem.cluster.cluster, *problem.cluster.costs);
+      });
   const RefinedPlan& best = refined.front();
+  if (!best.fits) {
+    fmt::print(stderr,
+               "shardwise: no plan fits when replayed; the one that needs least:\n{}"
+               "try --time-limit, a larger --refine, or a cluster with more memory\n",
+               refined_table(refined));
+    return kExitInfeasible;
+  }
   const Graph graph = request.graph(best.plan.microbatch());
   if (!flags.output.empty()) {
     PlanPrediction prediction;
@@ -198,7 +143,7 @@ int report_refined(const PlanFlags& flags,
     }
     json["plan"] = plan_to_json(best.plan, graph);
     fmt::print("{}", to_json_text(json));
-    return kExitDone;
+    return exit_code(flags, result);
   }
   fmt::print("{} on {}: {} per step by replay, {:.0f} tokens/s\n\n{}\n{}",
              problem.model.model_type,
@@ -211,7 +156,7 @@ int report_refined(const PlanFlags& flags,
   if (!flags.output.empty()) {
     fmt::print("wrote {}\n", flags.output);
   }
-  return kExitDone;
+  return exit_code(flags, result);
 }
 
 // Set by the first Ctrl-C: the search then ends with what it has. The second one kills as usual.
@@ -221,23 +166,6 @@ static_assert(std::atomic<bool>::is_always_lock_free, "a signal handler sets it"
 void on_interrupt(int signal) {
   interrupted = true;
   std::signal(signal, SIG_DFL);
-}
-
-void check_flags(const PlanFlags& flags) {
-  if (flags.target.empty()) {
-    return;
-  }
-  if (flags.method != "shardwise") {
-    throw InputError("flags --target and --method",
-                     fmt::format("expected one of them, found both; --target searches exactly, "
-                                 "drop --method {}",
-                                 flags.method));
-  }
-  if (flags.refine > 0) {
-    throw InputError("flags --target and --refine",
-                     "expected one of them, found both: refined plans have schedules that the "
-                     "target may not know; drop one");
-  }
 }
 
 PlanFinder finder_of(const PlanFlags& flags) {
@@ -263,9 +191,10 @@ Advice advice_of(const PlanFlags& flags,
     all.json.update(advice.json);
   };
   if (!flags.target.empty()) {
-    add(price_of_restriction(request, problem, "--target " + flags.target, result));
+    const PlanFinder free_find = planning_method("shardwise").find;
+    add(price_of_restriction(request, free_find, problem, "--target " + flags.target, result));
   } else if (!request.constraints.empty()) {
-    add(price_of_restriction(request, problem, "the constraints", result));
+    add(price_of_restriction(request, find, problem, "the constraints", result));
   }
   if (!flags.why.empty()) {
     add(why_advice(flags.why, request, problem, result, account));
@@ -276,16 +205,37 @@ Advice advice_of(const PlanFlags& flags,
   return all;
 }
 
+std::string progress_text(const SearchProgress& progress) {
+  const double best = progress.best;
+  const double bound = progress.bound;
+  const auto text = [](double picoseconds) { return format_seconds(Seconds(picoseconds * 1e-12)); };
+  if (best == 0) {
+    return bound == 0 ? "searching"
+                      : fmt::format("searching: no plan takes less than {}", text(bound));
+  }
+  if (bound == 0) {
+    return fmt::format("searching: best plan {}", text(best));
+  }
+  return fmt::format("searching: best plan {}, none takes less than {}, gap {:.2f} %",
+                     text(best),
+                     text(bound),
+                     100 * (best / bound - 1));
+}
+
 int plan_command(const PlanFlags& flags) {
-  check_flags(flags);
+  check_plan_flags(flags);
   const PlanFinder find = finder_of(flags);
   const Problem problem = load_problem(flags.problem);
-  PlanRequest request = make_request(flags, problem);
+  PlanRequest request = make_plan_request(flags, problem);
   request.stop = &interrupted;
   std::signal(SIGINT, on_interrupt);
   const Cluster& cluster = problem.cluster.cluster;
   const CostTable& costs = *problem.cluster.costs;
-  const PlanResult result = find(request, cluster, costs);
+  SearchProgress progress;
+  request.progress = &progress;
+  const PlanResult result = while_showing([&] { return progress_text(progress); },
+                                          [&] { return find(request, cluster, costs); });
+  request.progress = nullptr;
   if (!result.plan) {
     return report_no_plan(flags, problem, request, find, result);
   }
@@ -301,15 +251,20 @@ int plan_command(const PlanFlags& flags) {
   prediction.space = result.space;
   prediction.gap = flags.gap;
   if (!flags.output.empty()) {
-    const BoundCertificate certificate =
-        certify_bound(request.graph, request.batch, request.precision, cluster, costs);
+    const BoundCertificate certificate = while_showing(
+        [] { return "writing the certificate of the bound"; },
+        [&] {
+          return certify_bound(request.graph, request.batch, request.precision, cluster, costs);
+        });
     for (const CountBound& one : certificate.counts) {
       prediction.certificate.push_back({one.num_microbatches, one.bound});
     }
     const PlanFile file = make_plan_file(problem, *result.plan, evaluation, prediction);
     write_plan_file(flags.output, file, graph);
   }
-  const Advice advice = advice_of(flags, request, find, problem, result, evaluation);
+  const Advice advice =
+      while_showing([] { return "plan found; planning again with what changes"; },
+                    [&] { return advice_of(flags, request, find, problem, result, evaluation); });
   if (flags.json) {
     nlohmann::ordered_json json = result_json(flags, result);
     json.update(advice.json);
@@ -323,8 +278,7 @@ int plan_command(const PlanFlags& flags) {
       fmt::print("wrote {}\n", flags.output);
     }
   }
-  return result.stop_reason == StopReason::kOptimal || flags.method != "shardwise" ? kExitDone
-                                                                                   : kExitLimit;
+  return exit_code(flags, result);
 }
 
 }  // namespace
@@ -337,66 +291,7 @@ void add_plan_command(CLI::App& app, CommandRun& run) {
       "         shardwise plan config.json dgx-h100:2 --batch 64 --sequence 4096 --precision bf16 "
       "--target megatron --sensitivity --why \"tp=8 dp=2\"");
   const auto flags = std::make_shared<PlanFlags>();
-  add_problem_flags(*command, flags->problem, ClusterArgument::kPositional);
-  command->add_option("-o,--output", flags->output, "write the plan here");
-  std::vector<std::string> names;
-  std::string summaries;
-  for (const PlanningMethod& method : planning_methods()) {
-    names.push_back(method.name);
-    summaries += (summaries.empty() ? "" : "; ") + method.name + ": " + method.summary;
-  }
-  command->add_option("--method", flags->method, summaries)
-      ->check(CLI::IsMember(names))
-      ->capture_default_str();
-  command->add_option("--schedule", flags->schedules, "only these schedules (default: all)")
-      ->check(CLI::IsMember({"gpipe", "1f1b", "1f1b-eager", "interleaved"}));
-  command
-      ->add_option("--microbatches",
-                   flags->microbatch_counts,
-                   "only these micro-batch counts (default: all divisors of the batch)")
-      ->check(CLI::PositiveNumber);
-  command->add_option(
-      "--target",
-      flags->target,
-      "only plans that megatron, torchtitan, deepspeed or accelerate can express; says what that "
-      "costs");
-  command->add_option(
-      "--why", flags->why, "price this layout against the plan, term by term: \"tp=8 pp=4 dp=4\"");
-  command->add_flag("--sensitivity",
-                    flags->sensitivity,
-                    "plan again with one more node, 10 % more memory, 10 % more bandwidth");
-  command
-      ->add_option("--pin",
-                   flags->pins,
-                   "nothing else for these layers: \"layer.[0-7]: tensor=4\"; may be repeated")
-      ->allow_extra_args(false);
-  command
-      ->add_option("--forbid",
-                   flags->forbids,
-                   "not that for these layers: \"layer.*: recompute=full\"; may be repeated")
-      ->allow_extra_args(false);
-  command->add_option("--free-axes", flags->free_axes, "free mesh axes beside data: 1 or 2")
-      ->check(CLI::Range(1, 2))
-      ->capture_default_str();
-  command
-      ->add_option("--stage-sizes",
-                   flags->stage_sizes,
-                   "all; aligned: whole nodes or even parts of one; auto: all up to 16 devices")
-      ->check(CLI::IsMember({"auto", "all", "aligned"}))
-      ->capture_default_str();
-  command->add_option("--gap", flags->gap, "stop when proved within this share, such as 1% or 0.01")
-      ->transform(share_of_percent)
-      ->check(CLI::Range(0.0, 1.0));
-  command->add_option("--time-limit", flags->time_limit_s, "seconds; 0: none")
-      ->check(CLI::NonNegativeNumber);
-  command->add_option("--threads", flags->threads, "0: all cores; the plan does not depend on it")
-      ->check(CLI::Range(0, 1024));
-  command
-      ->add_option("--refine",
-                   flags->refine,
-                   "replay the best so many plans under each schedule and take the fastest")
-      ->check(CLI::Range(0, 100));
-  command->add_flag("--json", flags->json, "print one JSON document");
+  add_plan_flags(*command, *flags);
   command->callback([flags, &run] { run = [flags] { return plan_command(*flags); }; });
 }
 

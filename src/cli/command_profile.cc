@@ -1,12 +1,12 @@
 // shardwise profile: measures this machine for a model's plans.
 #if SHARDWISE_HAS_RUNTIME
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <memory>
 
 #include "cli/command.h"
 #include "cli/inputs.h"
+#include "cli/progress_line.h"
 #include "core/errors.h"
 #include "files/atomic_file.h"
 #include "io/cluster_file.h"
@@ -28,15 +28,6 @@ struct ProfileFlags {
   std::string output = "profile.json";
 };
 
-void show_progress(int done, int all, const std::string& what) {
-  if (::isatty(STDERR_FILENO) != 0) {
-    fmt::print(stderr, "\r\033[Kprofile: {} of {}  {}", done, all, what);
-    if (done >= all) {
-      fmt::print(stderr, "\r\033[K");
-    }
-  }
-}
-
 ProfileRequest make_request(const ProfileFlags& flags,
                             const ModelConfig& model,
                             const Cluster& cluster) {
@@ -49,7 +40,10 @@ ProfileRequest make_request(const ProfileFlags& flags,
   request.required = required_measurements(
       graph, flags.problem.batch, request.precision, cluster, flags.ranks, flags.free_axes);
   request.budget = Seconds(flags.budget_s);
-  request.progress = show_progress;
+  request.progress = [line = std::make_shared<ProgressLine>()](
+                         int done, int all, const std::string& what) {
+    line->show(fmt::format("profile: {} of {}  {}", done, all, what));
+  };
   return request;
 }
 

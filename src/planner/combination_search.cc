@@ -45,6 +45,7 @@ class CombinationSearch::Impl {
     for (Combination& combination : combinations_) {
       combination.search->raise_to(work_bound(combination));
     }
+    incumbent_.report_bound(bound());
     // A good plan first: it spares looking closely at most of the rest.
     std::vector<Combination*> order;
     for (Combination& combination : combinations_) {
@@ -65,6 +66,7 @@ class CombinationSearch::Impl {
         combination.search->release();
       }
     }
+    incumbent_.report_bound(bound());
     close_all();
   }
 
@@ -92,6 +94,7 @@ class CombinationSearch::Impl {
       if (next->search->bound() >= incumbent_.cutoff()) {
         break;
       }
+      incumbent_.report_bound(next->search->bound());
       if (!next->is_sharp) {
         next->search->sharpen();
         next->is_sharp = true;

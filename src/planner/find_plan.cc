@@ -34,6 +34,7 @@ class PlanSearch {
         search_({request.schedules, 1, request.limits.max_stages}, incumbent_) {
     incumbent_.deadline = deadline;
     incumbent_.gap = request.gap;
+    incumbent_.progress = request.progress;
   }
 
   PlanResult search() {

@@ -4,8 +4,10 @@
 #include <cstdint>
 #include <limits>
 #include <optional>
+#include <utility>
 
 #include "planner/deadline.h"
+#include "planner/planner.h"
 #include "planner/problem.h"
 
 namespace shardwise::planning {
@@ -15,11 +17,27 @@ struct Incumbent {
   std::int64_t step_time = std::numeric_limits<std::int64_t>::max();  // ps
   double gap = 0;
   Deadline deadline;
+  SearchProgress* progress = nullptr;
 
   // What a plan must be below to matter.
   double cutoff() const {
     return plan ? static_cast<double>(step_time) / (1 + gap)
                 : std::numeric_limits<double>::infinity();
+  }
+
+  void improve(PipelineSolution better, std::int64_t better_time) {
+    plan = std::move(better);
+    step_time = better_time;
+    if (progress != nullptr) {
+      progress->best = static_cast<double>(better_time);
+    }
+  }
+
+  // Proved: no plan is faster than `bound`, but for this one.
+  void report_bound(double bound) const {
+    if (progress != nullptr && bound > progress->bound) {
+      progress->bound = bound;
+    }
   }
 };
 

@@ -29,6 +29,7 @@ class ExtraMemory {
         deadline_(Deadline::after(std::min(deadline.seconds_left(), kMostSeconds), request.stop)) {
     request_.gap = 1e15;  // any plan will do
     request_.runner_ups = RunnerUps::kSkip;
+    request_.progress = nullptr;
   }
 
   std::optional<Infeasibility> explain() {

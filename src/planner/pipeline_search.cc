@@ -798,8 +798,7 @@ class PipelineSearch::Impl {
       }
       solution.stages.push_back(std::move(stage));
     }
-    incumbent_.plan = std::move(solution);
-    incumbent_.step_time = objective;
+    incumbent_.improve(std::move(solution), objective);
   }
 
   Problem& model_;

@@ -46,6 +46,13 @@ struct SpaceLimits {
 
 enum class RunnerUps { kFind, kSkip };
 
+// Where a search is, for whoever watches it from another thread; picoseconds of a step. Zero until
+// there is something to say. No field ever worsens.
+struct SearchProgress {
+  std::atomic<double> best{0};   // step time of the fastest plan found
+  std::atomic<double> bound{0};  // proved: no plan is faster
+};
+
 struct PlanRequest {
   GraphBuilder graph;
   std::int64_t batch = 1;
@@ -64,6 +71,7 @@ struct PlanRequest {
   const std::atomic<bool>* stop = nullptr;  // ends the search, as the time limit does, once true
   int threads = 0;                          // 0: hardware; the result does not depend on it
   RunnerUps runner_ups = RunnerUps::kFind;
+  SearchProgress* progress = nullptr;  // kept current by find_plan if set
 };
 
 // Best plan of a family, for the runner-up table: "data", "tensor", "pipeline", ...

@@ -53,6 +53,7 @@ std::vector<RunnerUp> find_runner_ups(const PlanRequest& request,
   for (const Family& family : families()) {
     PlanRequest narrowed = request;
     narrowed.runner_ups = RunnerUps::kSkip;
+    narrowed.progress = nullptr;
     // A table for people: within a thousandth is close enough, and quickly found.
     narrowed.gap = std::max(request.gap, 1e-3);
     narrowed.time_limit = Seconds(std::min(deadline.seconds_left(), 1.0));
