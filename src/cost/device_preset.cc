@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "core/text.h"
+#include "cost/link_rings.h"
 
 namespace shardwise {
 
@@ -56,23 +57,23 @@ constexpr BytesPerSecond gigabytes(double rate) { return BytesPerSecond(rate * 1
 // Gbit/s; p3.16xlarge 25 Gbit/s; DGX A100 8 x 200; p4d 400; DGX H100 8 x 400; p5 3,200; NVL72 400
 // a device, GB300 800.
 constexpr NodePreset kNodes[] = {
-    {"dgx-1-16gb", "v100-sxm-16gb", 8, gigabytes(150), gigabytes(6.25)},
-    {"dgx-1", "v100-sxm-32gb", 8, gigabytes(150), gigabytes(6.25)},
+    {"dgx-1-16gb", "v100-sxm-16gb", 8, gigabytes(150), gigabytes(6.25), NodeLinks::kCubeMesh},
+    {"dgx-1", "v100-sxm-32gb", 8, gigabytes(150), gigabytes(6.25), NodeLinks::kCubeMesh},
     {"dgx-a100", "a100-sxm-80gb", 8, gigabytes(300), gigabytes(25)},
-    {"dgx-b200", "b200", 8, gigabytes(900), gigabytes(50)},
-    {"dgx-b300", "b300", 8, gigabytes(900), gigabytes(100)},
-    {"dgx-h100", "h100-sxm-80gb", 8, gigabytes(450), gigabytes(50)},
-    {"dgx-h200", "h200", 8, gigabytes(450), gigabytes(50)},
+    {"dgx-b200", "b200", 8, gigabytes(900), gigabytes(50), NodeLinks::kAddingSwitch},
+    {"dgx-b300", "b300", 8, gigabytes(900), gigabytes(100), NodeLinks::kAddingSwitch},
+    {"dgx-h100", "h100-sxm-80gb", 8, gigabytes(450), gigabytes(50), NodeLinks::kAddingSwitch},
+    {"dgx-h200", "h200", 8, gigabytes(450), gigabytes(50), NodeLinks::kAddingSwitch},
     {"g4dn.12xlarge", "t4", 4, gigabytes(13), gigabytes(1.5625)},
-    {"gb200-nvl72", "gb200", 72, gigabytes(900), gigabytes(50)},
-    {"gb300-nvl72", "gb300", 72, gigabytes(900), gigabytes(100)},
+    {"gb200-nvl72", "gb200", 72, gigabytes(900), gigabytes(50), NodeLinks::kAddingSwitch},
+    {"gb300-nvl72", "gb300", 72, gigabytes(900), gigabytes(100), NodeLinks::kAddingSwitch},
     {"gh200-x4", "gh200", 4, gigabytes(150), gigabytes(25)},
     {"mi250x-x4", "mi250x", 4, gigabytes(100), gigabytes(25)},
     {"mi300x-x8", "mi300x", 8, gigabytes(448), gigabytes(50)},
-    {"p3.16xlarge", "v100-sxm-16gb", 8, gigabytes(150), gigabytes(0.390625)},
+    {"p3.16xlarge", "v100-sxm-16gb", 8, gigabytes(150), gigabytes(0.390625), NodeLinks::kCubeMesh},
     {"p4d.24xlarge", "a100-sxm-40gb", 8, gigabytes(300), gigabytes(6.25)},
-    {"p5.48xlarge", "h100-sxm-80gb", 8, gigabytes(450), gigabytes(50)},
-    {"p5en.48xlarge", "h200", 8, gigabytes(450), gigabytes(50)},
+    {"p5.48xlarge", "h100-sxm-80gb", 8, gigabytes(450), gigabytes(50), NodeLinks::kAddingSwitch},
+    {"p5en.48xlarge", "h200", 8, gigabytes(450), gigabytes(50), NodeLinks::kAddingSwitch},
 };
 
 // NCCL's base latency of a ring with the simple protocol, 8.4 us, rounded; across nodes the round
@@ -145,6 +146,16 @@ Cluster cluster_of(const NodePreset& node, int nodes, const std::string& name) {
   cluster.types = {find_device(node.device).value()};
   cluster.groups = {{0, node.devices * nodes}};
   cluster.levels = {{"nvlink", node.devices, node.node_bandwidth, kNodeLatency}};
+  NetworkLevel& inside = cluster.levels.front();
+  inside.adds_in_switch = node.links == NodeLinks::kAddingSwitch;
+  if (node.links == NodeLinks::kCubeMesh) {
+    const std::vector<double> rings = ring_links(hybrid_cube_mesh());
+    const BytesPerSecond link(node.node_bandwidth.count / rings.back());
+    for (const double count : rings) {
+      inside.ring_bandwidth.push_back(count * link);
+    }
+    inside.ring_bandwidth.resize(static_cast<std::size_t>(std::min<int>(node.devices, 8)) + 1);
+  }
   if (nodes > 1) {
     cluster.levels.push_back({"network", nodes, node.network_bandwidth, kNetworkLatency});
   }

@@ -10,6 +10,10 @@
 
 namespace shardwise {
 
+// How devices of a node are joined: a switch or a full mesh; a switch that adds what it reduces
+// (NVLink 4 on); the cube mesh of link_rings.h.
+enum class NodeLinks { kSwitch, kAddingSwitch, kCubeMesh };
+
 // A node as it is sold, and its share of the network.
 struct NodePreset {
   std::string_view name;    // "dgx-a100"
@@ -17,6 +21,7 @@ struct NodePreset {
   int devices = 8;
   BytesPerSecond node_bandwidth{0};     // of a device to the others of the node, one direction
   BytesPerSecond network_bandwidth{0};  // of a device out of the node, one direction
+  NodeLinks links = NodeLinks::kSwitch;
 };
 
 // Device of that name, letter case ignored: "a100-sxm-80gb", or as tables print it: "A100-80GB".

@@ -18,8 +18,8 @@ std::size_t at(CollectiveKind kind) { return static_cast<std::size_t>(kind); }
 
 constexpr std::int64_t kFloatBytes = 4;
 
-// Bytes kept for each score where attention stores them: softmax input and output in two bytes, and
-// a mask byte of dropout (Korthikanti et al., 2022, section 4.1).
+// Bytes kept for each score where attention stores them: output of softmax and of dropout in two
+// bytes, beside dropout's mask of one (Korthikanti et al., 2022, section 4.1).
 constexpr std::int64_t kScoreBytes = 4;
 
 // Parameters of an op that share one collective: the same mesh axes to reduce over and the same
@@ -422,8 +422,8 @@ class LayerPricer {
     return sum;
   }
 
-  // What kernels keep inside, where they do not run again: scores of attention without flash,
-  // tokens and first products of experts.
+  // What kernels keep inside, where they do not run again: scores of attention without flash, masks
+  // of dropout, tokens and first products of experts.
   Bytes kept_inside() const {
     std::int64_t bytes = 0;
     for (std::size_t o = 0; o < block_.ops.size() && plan_.recompute != Recompute::kFull; ++o) {
@@ -436,6 +436,8 @@ class LayerPricer {
           scores *= key.sizes[i];
         }
         bytes += scores * (kScoreBytes + (execution_.dropout ? 1 : 0));
+      } else if (op.kind == OpKind::kAdd && execution_.dropout) {
+        bytes += key.sizes[0];  // the mask
       } else if (op.kind == OpKind::kExperts && !execution_.repeats_expert_input) {
         const std::int64_t small =
             execution_.format == MatrixFormat::kCompute ? compute_bytes() : 1;

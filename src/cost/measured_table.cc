@@ -19,35 +19,6 @@ constexpr const char* kRemedy =
   throw InputError("measured table", fmt::format("no row for {}: {}", what, kRemedy));
 }
 
-// Between two measured points a power law: log time is linear in log size.
-Seconds between(std::int64_t size,
-                const std::pair<const std::int64_t, Seconds>& low,
-                const std::pair<const std::int64_t, Seconds>& high) {
-  const double share = std::log(static_cast<double>(size) / static_cast<double>(low.first)) /
-                       std::log(static_cast<double>(high.first) / static_cast<double>(low.first));
-  return Seconds(low.second.count * std::pow(high.second / low.second, share));
-}
-
-// Requires a non-empty curve with positive sizes and times.
-Estimate read(const std::map<std::int64_t, Seconds>& curve, std::int64_t size) {
-  if (size <= 0) {
-    return {};
-  }
-  const auto above = curve.lower_bound(size);
-  if (above != curve.end() && above->first == size) {
-    return {above->second, false};
-  }
-  if (above == curve.begin()) {
-    return {above->second, true};  // launch costs do not shrink
-  }
-  const auto below = std::prev(above);
-  if (above == curve.end()) {
-    const double factor = static_cast<double>(size) / static_cast<double>(below->first);
-    return {factor * below->second, true};
-  }
-  return {between(size, *below, *above), false};
-}
-
 Estimate flagged(Estimate estimate, bool exact) {
   estimate.extrapolated |= !exact;
   return estimate;
@@ -137,7 +108,7 @@ Estimate MeasuredCostTable::op_time(const Op& op,
   if (family == ops_.end()) {
     missing(fmt::format("{} {} (op {})", to_string(key), name_of(direction), op.name));
   }
-  return read(family->second, key.sizes[0]);
+  return read_curve(family->second, key.sizes[0]);
 }
 
 // The same placement, else the one most like it: same ranks and level, nearest in ranks per node,
@@ -186,7 +157,7 @@ Estimate MeasuredCostTable::collective_time(CollectiveKind kind,
                         placement.level,
                         to_string(precision)));
   }
-  return flagged(read(*curve, payload.count), exact);
+  return flagged(read_curve(*curve, payload.count), exact);
 }
 
 Estimate MeasuredCostTable::transfer_time(Bytes size, int level, int concurrent) const {
@@ -202,7 +173,7 @@ Estimate MeasuredCostTable::transfer_time(Bytes size, int level, int concurrent)
   if (nearest == nullptr) {
     missing(fmt::format("a message across network level {}", level));
   }
-  return flagged(read(*nearest, size.count), least == 0);
+  return flagged(read_curve(*nearest, size.count), least == 0);
 }
 
 Estimate MeasuredCostTable::optimizer_time(std::int64_t elements,
@@ -212,7 +183,7 @@ Estimate MeasuredCostTable::optimizer_time(std::int64_t elements,
   if (family == optimizer_.end()) {
     missing(fmt::format("the optimizer in {}", to_string(precision)));
   }
-  return read(family->second, elements);
+  return read_curve(family->second, elements);
 }
 
 Estimate MeasuredCostTable::accumulate_time(Bytes size, int device_type) const {
@@ -220,7 +191,7 @@ Estimate MeasuredCostTable::accumulate_time(Bytes size, int device_type) const {
   if (family == accumulate_.end()) {
     missing("gradient additions");
   }
-  return read(family->second, size.count);
+  return read_curve(family->second, size.count);
 }
 
 double MeasuredCostTable::overlap_fraction(int device_type) const {
@@ -234,7 +205,7 @@ Estimate MeasuredCostTable::step_overhead(int ranks) const {
   if (step_overhead_.empty()) {
     missing("the overhead of a step");
   }
-  return read(step_overhead_, ranks);
+  return read_curve(step_overhead_, ranks);
 }
 
 Bytes MeasuredCostTable::process_memory() const { return process_memory_; }

@@ -10,6 +10,7 @@
 
 #include "cost/cost_table.h"
 #include "cost/op_key.h"
+#include "cost/size_curve.h"
 
 namespace shardwise {
 
@@ -82,13 +83,10 @@ struct MeasuredTable {
 
 // Answers from the rows of `table`.
 //
-// Interpolation: between the two neighbouring sizes, log time over log size (a power law between
-// two measured points); all sizes positive. Below the smallest or above the largest row of a family
-// the nearest row scales with the size and Estimate::extrapolated is set: below, the time of the
-// smallest row is kept (launch costs do not shrink). A placement or a message concurrency that was
-// not measured is answered by the nearest one with the same number of ranks and level, flagged.
-// Zero size: no time. Throws InputError if a whole family is missing: names it and says "run
-// shardwise profile".
+// Between and beyond the sizes of a family as read_curve says; all sizes positive. A placement or a
+// message concurrency that was not measured is answered by the nearest one with the same number of
+// ranks and level, flagged. Zero size: no time. Throws InputError if a whole family is missing:
+// names it and says "run shardwise profile".
 class MeasuredCostTable final : public CostTable {
  public:
   explicit MeasuredCostTable(const MeasuredTable& table);
@@ -113,8 +111,7 @@ class MeasuredCostTable final : public CostTable {
   std::string provenance() const override;
 
  private:
-  // Size -> time of one family.
-  using Curve = std::map<std::int64_t, Seconds>;
+  using Curve = SizeCurve;                             // of one family
   using OpFamily = std::tuple<OpKey, Direction, int>;  // key with sizes[0] = 0
   using CollectiveFamily = std::tuple<CollectiveKind, Precision, GroupPlacement>;
 

@@ -54,12 +54,18 @@ struct ModelConstants {
   // also write and read fp32, (2 12 + 2 6 + 16 + 12) / (8 + 12 + 16 + 12) bytes. Not fitted.
   double eager = 1.33;
   // --- communication ----------------------------------------------------------------------------
-  double node_share = 0.754;    // of the links' bandwidth inside a node
+  double node_share = 0.754;  // of the links' bandwidth through a node's switch
+  // Of direct links: three rings through eight V100 reach 134 of 150 GB/s (vTrain's all-reduce
+  // tables). Not fitted.
+  double direct_share = 0.9;
+  // Of the links' bandwidth where the switch adds: 838 and 473 GB/s of bus bandwidth on eight B200
+  // and H200, 2 7 / 8 times what each sends (Bekman, Machine Learning Engineering). Not fitted.
+  double in_switch = 0.55;
   double network_share = 0.95;  // of the cards'
   double exposed = 0.0556;  // share of overlapped communication that shows: it takes units. Fit.
   double all_to_all = 1.0;  // bandwidth of token exchange over that of rings. Fit.
-  // Growth of a collective's latency with each doubling of ranks once it leaves a node. Not fitted.
-  double hop = 0.2;
+  // s, a step of a ring inside a node, simple protocol over NVLink (NCCL, graph/tuning.cc).
+  double ring_step = 3.4e-6;
   // Share of an op's backward that hides its own reduction where nothing else does: overlapped
   // kernels slow each other by 1.1 to 1.3 (Miao et al., VLDB'23, Galvatron).
   double overlap = 0.83;

@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 #include <utility>
 
 #include "core/errors.h"
@@ -27,7 +26,7 @@ int nodes_of(const Cluster& cluster) {
 ModelledTable::ModelledTable(Cluster cluster,
                              const Execution& execution,
                              const ModelConstants& constants)
-    : cluster_(std::move(cluster)), execution_(execution) {
+    : cluster_(std::move(cluster)), collectives_(cluster_), execution_(execution) {
   const std::string where = fmt::format("cluster {}", cluster_.name);
   for (const DeviceType& type : cluster_.types) {
     if (!(type.peak_fp32.count > 0) || !(type.peak_bf16.count > 0) ||
@@ -77,13 +76,6 @@ Estimate ModelledTable::op_time(const Op& op,
   return {waiting_ * model.time(op, sizes, direction)};
 }
 
-// Rings, over the network as soon as a group leaves its node; g ranks of a group on a node use as
-// many cards. With S = bytes of the whole (gathered) tensor:
-//   all-gather, reduce-scatter   S (n - 1) / n / min(bw_node, g bw_network)
-//   all-reduce                   twice that; payload = 2 S
-//   all-to-all                   the slower of S (g - 1) / n / bw_node and S (n - g) / n /
-//   bw_network
-// and a latency that grows with each doubling of ranks once a group leaves its node.
 Estimate ModelledTable::collective_time(CollectiveKind kind,
                                         Bytes payload,
                                         Precision,
@@ -91,44 +83,14 @@ Estimate ModelledTable::collective_time(CollectiveKind kind,
   if (kind == CollectiveKind::kSlice || placement.ranks <= 1 || payload.count == 0) {
     return {};
   }
-  const ModelConstants& c = constants_;
-  const double n = placement.ranks;
-  const bool leaves = placement.level > 0;
-  const double g = leaves ? std::max(placement.ranks_per_node, 1) : n;
-  double network_rate = std::numeric_limits<double>::infinity();
-  double latency = cluster_.levels.front().latency.count;
-  for (int level = 1; level <= placement.level; ++level) {
-    const NetworkLevel& outer = cluster_.levels.at(static_cast<std::size_t>(level));
-    network_rate = std::min(network_rate, outer.bandwidth.count);
-    latency = std::max(latency, outer.latency.count);
-  }
-  const double node_rate = cluster_.levels.front().bandwidth.count * c.node_share;
-  network_rate *= c.network_share;
-  latency *= leaves ? 1 + c.hop * std::ceil(std::log2(n)) : 1;
-  const double size = as_double(payload.count);
-  if (kind == CollectiveKind::kAllToAll) {
-    // Of k experts drawn evenly, a share of distinct ranks and nodes.
-    const double k = execution_.token_copies;
-    const double nodes = n / g;
-    const double inside =
-        k > 1 ? size / k * (g - 1) * (1 - std::pow(1 - 1 / n, k)) : size * (g - 1) / n;
-    const double outside =
-        k > 1 ? size / k * (nodes - 1) * (1 - std::pow(1 - 1 / nodes, k)) : size * (n - g) / n;
-    return {waiting_ *
-            Seconds(latency + std::max(inside / node_rate, outside / network_rate) / c.all_to_all)};
-  }
-  const double rate = leaves ? std::min(node_rate, network_rate * g) : node_rate;
-  const double passes = kind == CollectiveKind::kAllReduce ? 2 : 1;
-  const double whole = size / passes;
-  return {waiting_ * Seconds(passes * (latency + whole * (n - 1) / n / rate))};
+  const Estimate estimate =
+      collectives_.time(kind, payload, placement, execution_.token_copies, constants_);
+  return {waiting_ * estimate.time, estimate.extrapolated};
 }
 
 // Bandwidth is per device, so messages of different devices do not share it.
 Estimate ModelledTable::transfer_time(Bytes size, int level, int) const {
-  const ModelConstants& c = constants_;
-  const NetworkLevel& link = cluster_.levels.at(static_cast<std::size_t>(level));
-  const double rate = link.bandwidth.count * (level == 0 ? c.node_share : c.network_share);
-  return {waiting_ * Seconds(link.latency.count + as_double(size.count) / rate)};
+  return {waiting_ * collectives_.message(size, level, constants_)};
 }
 
 // AdamW streams, for each element: norm reads the gradient (4), the update reads gradient, weight

@@ -4,6 +4,7 @@
 
 #include <string>
 
+#include "cost/collective_model.h"
 #include "cost/cost_table.h"
 #include "cost/model_constants.h"
 
@@ -43,6 +44,7 @@ class ModelledTable final : public CostTable {
   const DeviceType& device(int device_type) const;
 
   Cluster cluster_;
+  CollectiveModel collectives_;
   Execution execution_;
   ModelConstants constants_;
   double waiting_ = 1;  // growth of every time by waiting for the slowest of many nodes

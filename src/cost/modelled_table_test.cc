@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "core/errors.h"
+#include "cost/device_preset.h"
 #include "cost/model_accuracy.h"
 #include "cost/test_models.h"
 
@@ -24,33 +25,83 @@ Seconds collective(const Cluster& cluster,
 }
 
 TEST(ModelledTable, AllGatherInANodeByHand) {
-  // 4 ranks, 80 MB whole: one latency of 1 us and 3/4 of it at a share of 10 GB/s.
+  // 4 ranks, 80 MB whole: a latency of 1 us, 3 steps of a ring and 3/4 of it at a share of 10 GB/s.
   const Seconds time = collective(small_cluster(1, 4),
                                   CollectiveKind::kAllGather,
                                   80'000'000,
                                   {.ranks = 4, .level = 0, .ranks_per_node = 4});
-  EXPECT_NEAR(time.count, 1e-6 + 60e6 / (10e9 * kConstants.node_share), 1e-12);
+  EXPECT_NEAR(
+      time.count, 1e-6 + 3 * kConstants.ring_step + 60e6 / (10e9 * kConstants.node_share), 1e-12);
 }
 
 TEST(ModelledTable, RanksOfANodeUseTheirCardsTogether) {
   // 2 nodes of 2: the ring leaves a node over both cards, 2 GB/s, which is less than the node's 10;
-  // latency 10 us, grown for two doublings; everything waits for the slower of two nodes.
+  // latency 1 us, one step inside and one of 10 us between; all wait for the slower of two nodes.
   const double waiting = 1 + kConstants.per_doubling;
   const Seconds time = collective(small_cluster(2, 2),
                                   CollectiveKind::kReduceScatter,
                                   80'000'000,
                                   {.ranks = 4, .level = 1, .ranks_per_node = 2});
-  EXPECT_NEAR(time.count,
-              waiting * (1e-5 * (1 + 2 * kConstants.hop) + 60e6 / (2e9 * kConstants.network_share)),
-              1e-12);
+  EXPECT_NEAR(
+      time.count,
+      waiting * (1e-6 + kConstants.ring_step + 1e-5 + 60e6 / (2e9 * kConstants.network_share)),
+      1e-12);
 }
 
 TEST(ModelledTable, AnAllReduceIsTwoPassesOverHalfItsPayload) {
-  const Cluster cluster = small_cluster(2, 2);
-  const GroupPlacement group{.ranks = 4, .level = 1, .ranks_per_node = 2};
+  const Cluster cluster = small_cluster(4, 2);
+  const GroupPlacement group{.ranks = 8, .level = 1, .ranks_per_node = 2};
   const Seconds pass = collective(cluster, CollectiveKind::kAllGather, 1'000'000, group);
   const Seconds both = collective(cluster, CollectiveKind::kAllReduce, 2'000'000, group);
-  EXPECT_NEAR(both.count, 2 * pass.count, 1e-15);
+  const double base = (1 + 2 * kConstants.per_doubling) * 1e-6;  // paid once
+  EXPECT_NEAR(both.count - base, 2 * (pass.count - base), 1e-15);
+}
+
+TEST(ModelledTable, OnTwoNodesATreeSendsEveryByteOnceThroughTheCards) {
+  // 2 nodes of 2, 40 MB: 20 ms through both cards, more than the node's own 2 * 1/2 * 40 MB.
+  const double waiting = 1 + kConstants.per_doubling;
+  const Seconds time = collective(small_cluster(2, 2),
+                                  CollectiveKind::kAllReduce,
+                                  80'000'000,
+                                  {.ranks = 4, .level = 1, .ranks_per_node = 2});
+  EXPECT_NEAR(time.count,
+              waiting * (1e-6 + 2 * (kConstants.ring_step + 1e-5) +
+                         40e6 / (2e9 * kConstants.network_share)),
+              1e-12);
+}
+
+TEST(ModelledTable, ASwitchThatAddsTakesEveryByteOnce) {
+  Cluster cluster = small_cluster(1, 8);
+  const GroupPlacement group{.ranks = 8, .level = 0, .ranks_per_node = 8};
+  const double ring = collective(cluster, CollectiveKind::kAllReduce, 80'000'000, group).count;
+  cluster.levels[0].adds_in_switch = true;
+  const double added = collective(cluster, CollectiveKind::kAllReduce, 80'000'000, group).count;
+  const double latency = 1e-6 + 2 * 7 * kConstants.ring_step;
+  EXPECT_NEAR(ring - latency, 2 * 40e6 * 7 / 8 / (10e9 * kConstants.node_share), 1e-12);
+  EXPECT_NEAR(added - latency, 40e6 / (10e9 * kConstants.in_switch), 1e-12);
+}
+
+TEST(ModelledTable, FewerDirectLinksJoinFewerDevices) {
+  // Six rings' worth of 60 GB/s through all eight, one through two.
+  const Cluster cluster = cluster_of(*find_node("dgx-1"), 1, "dgx-1:1");
+  const auto time = [&](int ranks) {
+    const GroupPlacement group{.ranks = ranks, .level = 0, .ranks_per_node = ranks};
+    return collective(cluster, CollectiveKind::kAllGather, 80'000'000, group).count - 8e-6 -
+           (ranks - 1) * kConstants.ring_step;
+  };
+  EXPECT_NEAR(time(8), 70e6 / (150e9 * kConstants.direct_share), 1e-12);
+  EXPECT_NEAR(time(2), 40e6 / (25e9 * kConstants.direct_share), 1e-12);
+}
+
+TEST(ModelledTable, MeasuredCollectivesAreBelieved) {
+  Cluster cluster = small_cluster(1, 4);
+  const GroupPlacement group{.ranks = 4, .level = 0, .ranks_per_node = 4};
+  cluster.collectives = {{CollectiveKind::kAllGather, 0, 4, 4, Bytes(1000), Seconds(1e-3)},
+                         {CollectiveKind::kAllGather, 0, 4, 4, Bytes(4000), Seconds(4e-3)}};
+  EXPECT_DOUBLE_EQ(collective(cluster, CollectiveKind::kAllGather, 1000, group).count, 1e-3);
+  EXPECT_NEAR(collective(cluster, CollectiveKind::kAllGather, 2000, group).count, 2e-3, 1e-12);
+  // Another kind, another group: modelled.
+  EXPECT_LT(collective(cluster, CollectiveKind::kReduceScatter, 1000, group).count, 1e-4);
 }
 
 TEST(ModelledTable, ATokenTravelsOnceToARankThatHoldsSeveralOfItsExperts) {
@@ -62,7 +113,7 @@ TEST(ModelledTable, ATokenTravelsOnceToARankThatHoldsSeveralOfItsExperts) {
   once.token_copies = 2;
   const auto time = [&](const Execution& execution) {
     return collective(cluster, CollectiveKind::kAllToAll, 80'000'000, group, execution).count -
-           1e-6;
+           1e-6 - 3 * kConstants.ring_step;
   };
   EXPECT_NEAR(time(once) / time({}), (7.0 / 16) / (2.0 / 4), 1e-12);
 }

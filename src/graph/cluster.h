@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "core/units.h"
+#include "graph/layout.h"
 
 namespace shardwise {
 
@@ -32,6 +33,22 @@ struct NetworkLevel {
   int size = 1;
   BytesPerSecond bandwidth{0};  // per device, one direction
   Seconds latency{0};
+  // Level 0 without a switch: bandwidth of a ring through k devices at [k], for fewer links join
+  // fewer devices. Empty, or zero at [k]: `bandwidth`.
+  std::vector<BytesPerSecond> ring_bandwidth = {};
+  // The switch adds what passes through it: an all-reduce sends every byte once.
+  bool adds_in_switch = false;
+};
+
+// One measured time of a collective over the whole of a group's place: all-reduce over 8 ranks of
+// one node. Payload by the convention of graph/layout.h.
+struct MeasuredCollective {
+  CollectiveKind kind = CollectiveKind::kAllReduce;
+  int level = 0;  // lowest one that holds the group
+  int ranks = 2;
+  int ranks_per_node = 2;
+  Bytes payload{0};
+  Seconds time{0};
 };
 
 struct DeviceGroup {
@@ -44,6 +61,7 @@ struct Cluster {
   std::vector<DeviceType> types;
   std::vector<DeviceGroup> groups;   // device ids are numbered through the groups in order
   std::vector<NetworkLevel> levels;  // innermost first
+  std::vector<MeasuredCollective> collectives = {};  // where there are any, they are believed
 
   int num_devices() const;
   int type_of(int device) const;  // index into types

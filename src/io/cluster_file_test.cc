@@ -140,6 +140,57 @@ TEST(ClusterJson, RoundTripIsExact) {
   EXPECT_EQ(read.types, cluster.types);
 }
 
+// All that a preset says of a machine must survive a plan file: predictions depend on it.
+TEST(ClusterJson, PresetsRoundTrip) {
+  for (const char* name : {"dgx-h100:2", "gb200-nvl72:1", "dgx-1:2"}) {
+    const Cluster cluster = *cluster_preset(name);
+    const Cluster read =
+        cluster_from_json(parse_json(to_json_text(cluster_to_json(cluster)), "cluster.json"));
+    EXPECT_EQ(read.types, cluster.types) << name;
+    EXPECT_EQ(read.levels[0].adds_in_switch, cluster.levels[0].adds_in_switch) << name;
+    EXPECT_EQ(read.levels[0].ring_bandwidth, cluster.levels[0].ring_bandwidth) << name;
+  }
+}
+
+TEST(ClusterYaml, OtherProgramsDescribeTheMachine) {
+  const TemporaryFolder folder;
+  folder.write("topo.txt", "GPU0 GPU1\nGPU0 X NV12\nGPU1 NV12 X\n");
+  folder.write("topology.conf",
+               "SwitchName=a Nodes=n[0-1]\nSwitchName=b Nodes=n[2-3]\nSwitchName=t Switches=a,b\n");
+  folder.write(
+      "log.txt",
+      "# Collective test starting: all_gather_perf\n"
+      "#  Rank  0 Group  0 Pid  1 on  n0 device  0 [0009:01:00] GPU\n"
+      "#  Rank  1 Group  0 Pid  2 on  n0 device  1 [0009:01:00] GPU\n"
+      "  1048576  262144  float  none  -1  100.0  10.49  5.24  0  100.0  10.49  5.24  0\n");
+  const std::string text =
+      "name: cluster\n"
+      "device: h100-sxm-80gb\n"
+      "levels:\n"
+      "  - {name: nvlink, topology: topo.txt, link: 25 GB/s, bus: 12 GB/s, latency: 8 us}\n"
+      "  - {slurm: topology.conf, bandwidth: [50 GB/s, 25 GB/s], latency: [14 us, 20 us]}\n"
+      "measured:\n"
+      "  - {file: log.txt, level: nvlink}\n";
+  const Cluster cluster = read_cluster_file(folder.write("c.yaml", text));
+  EXPECT_EQ(cluster.num_devices(), 8);
+  ASSERT_THAT(cluster.levels, SizeIs(3));
+  EXPECT_DOUBLE_EQ(cluster.levels[0].bandwidth.count, 300e9);
+  EXPECT_DOUBLE_EQ(cluster.levels[2].bandwidth.count, 25e9);
+  EXPECT_DOUBLE_EQ(cluster.types[0].matrix_share, 0.803);
+  ASSERT_THAT(cluster.collectives, SizeIs(1));
+  const Cluster read =
+      cluster_from_json(parse_json(to_json_text(cluster_to_json(cluster)), "cluster.json"));
+  ASSERT_THAT(read.collectives, SizeIs(1));
+  EXPECT_EQ(read.collectives[0].payload.count, 1048576);
+  EXPECT_DOUBLE_EQ(read.collectives[0].time.count, 1e-4);
+}
+
+TEST(ClusterYaml, UnknownDevicesNameTheNearest) {
+  EXPECT_THAT(refusal_of("name: a\ndevice: h100-sxm-80g\nlevels:\n  - {name: n, size: 2, "
+                         "bandwidth: 1 GB/s, latency: 1 us}\n"),
+              AllOf(StartsWith("cluster.yaml:2: key 'device'"), HasSubstr("'h100-sxm-80gb'")));
+}
+
 TEST(ClusterPreset, NodesHaveEightDevices) {
   const Cluster one = *cluster_preset("dgx-h100:1");
   EXPECT_EQ(one.num_devices(), 8);

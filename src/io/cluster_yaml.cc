@@ -7,7 +7,13 @@
 //     - {name: nvlink, size: 8, bandwidth: 300 GB/s, latency: 6 us}
 //     - {name: network, size: 2, bandwidth: 25 GB/s, latency: 14 us}
 //
-// Mixed clusters have, instead of `device`, `groups: [{count: 8, device: {...}}, ...]`.
+// Mixed clusters have, instead of `device`, `groups: [{count: 8, device: {...}}, ...]`. A device
+// may be the name of a preset. What other programs say of a machine (files beside this one):
+//
+//     - {name: nvlink, topology: topo.txt, link: 25 GB/s, bus: 12 GB/s, latency: 6 us}
+//     - {slurm: topology.conf, bandwidth: [50 GB/s, 25 GB/s], latency: [14 us, 20 us]}
+//   measured:
+//     - {file: all_reduce.txt, level: nvlink, collective: all_reduce}
 #include <fmt/format.h>
 #include <yaml-cpp/yaml.h>
 
@@ -18,9 +24,13 @@
 
 #include "core/errors.h"
 #include "core/text.h"
+#include "cost/device_preset.h"
 #include "files/read_file.h"
 #include "io/cluster_file.h"
 #include "io/cluster_json.h"
+#include "io/gpu_topology.h"
+#include "io/nccl_tests.h"
+#include "io/slurm_topology.h"
 
 namespace shardwise {
 
@@ -68,6 +78,13 @@ class Node {
       nodes.emplace_back(node_[i], file_, fmt::format("{}[{}]", key_, i));
     }
     return nodes;
+  }
+
+  bool is_text() const { return node_.IsScalar(); }
+
+  // A file that this one names, beside it.
+  std::filesystem::path neighbour() const {
+    return std::filesystem::path(file_).parent_path() / text();
   }
 
   std::string text() const {
@@ -129,7 +146,18 @@ class Node {
 };
 
 DeviceType read_device(const Node& node) {
-  node.reject_unknown_keys({"type", "memory", "reserve", "fp32", "bf16", "memory_bandwidth"});
+  if (node.is_text()) {
+    const std::optional<DeviceType> known = find_device(node.text());
+    if (!known) {
+      throw InputError(
+          node.where(),
+          fmt::format(
+              "no such device \"{}\"{}", node.text(), suggest(node.text(), device_names())));
+    }
+    return *known;
+  }
+  node.reject_unknown_keys(
+      {"type", "memory", "reserve", "fp32", "bf16", "memory_bandwidth", "fp8", "fp4"});
   const auto bytes = [&](const char* key) {
     return parse_bytes(node.at(key).text(), node.at(key).where());
   };
@@ -142,19 +170,96 @@ DeviceType read_device(const Node& node) {
   type.reserve = node.has("reserve") ? bytes("reserve") : Bytes(0);
   type.peak_fp32 = rate("fp32");
   type.peak_bf16 = rate("bf16");
+  type.peak_fp8 = node.has("fp8") ? rate("fp8") : FlopsPerSecond(0);
+  type.peak_fp4 = node.has("fp4") ? rate("fp4") : FlopsPerSecond(0);
   type.memory_bandwidth =
       parse_bandwidth(node.at("memory_bandwidth").text(), node.at("memory_bandwidth").where());
   return type;
 }
 
-NetworkLevel read_level(const Node& node) {
-  node.reject_unknown_keys({"name", "size", "bandwidth", "latency"});
+BytesPerSecond read_rate(const Node& node) { return parse_bandwidth(node.text(), node.where()); }
+Seconds read_latency(const Node& node) { return parse_duration(node.text(), node.where()); }
+
+// One level for each height of the switches.
+std::vector<NetworkLevel> read_switches(const Node& node) {
+  node.reject_unknown_keys({"slurm", "bandwidth", "latency"});
+  const SwitchTree tree = read_slurm_topology(node.at("slurm").neighbour());
+  const std::vector<Node> rates = node.at("bandwidth").items();
+  const std::vector<Node> latencies = node.at("latency").items();
+  for (const auto& [key, found] :
+       {std::pair("bandwidth", rates.size()), std::pair("latency", latencies.size())}) {
+    if (found != tree.fan_out.size()) {
+      throw InputError(node.at(key).where(),
+                       fmt::format("expected one value for each of {} levels of switches, found {}",
+                                   tree.fan_out.size(),
+                                   found));
+    }
+  }
+  std::vector<NetworkLevel> levels;
+  for (std::size_t i = 0; i < tree.fan_out.size(); ++i) {
+    levels.push_back({i == 0 ? "leaf switch" : fmt::format("switch level {}", i + 1),
+                      tree.fan_out[i],
+                      read_rate(rates[i]),
+                      read_latency(latencies[i])});
+  }
+  return levels;
+}
+
+std::vector<NetworkLevel> read_levels(const Node& node) {
+  if (node.has("slurm")) {
+    return read_switches(node);
+  }
   NetworkLevel level;
+  if (node.has("topology")) {
+    node.reject_unknown_keys({"name", "topology", "link", "bus", "latency", "size"});
+    const Node file = node.at("topology");
+    level = node_level(read_gpu_topology(file.neighbour()),
+                       read_rate(node.at("link")),
+                       read_rate(node.at("bus")),
+                       file.where());
+    if (node.has("size") && node.at("size").number() != level.size) {
+      throw InputError(node.at("size").where(),
+                       fmt::format("expected the {} devices of the topology, found {}",
+                                   level.size,
+                                   node.at("size").number()));
+    }
+  } else {
+    node.reject_unknown_keys({"name", "size", "bandwidth", "latency"});
+    level.size = node.at("size").number();
+    level.bandwidth = read_rate(node.at("bandwidth"));
+  }
   level.name = node.at("name").text();
-  level.size = node.at("size").number();
-  level.bandwidth = parse_bandwidth(node.at("bandwidth").text(), node.at("bandwidth").where());
-  level.latency = parse_duration(node.at("latency").text(), node.at("latency").where());
-  return level;
+  level.latency = read_latency(node.at("latency"));
+  return {level};
+}
+
+void read_measured(const Node& node, Cluster& cluster) {
+  node.reject_unknown_keys({"file", "level", "collective"});
+  const Node name = node.at("level");
+  const auto level =
+      std::find_if(cluster.levels.begin(), cluster.levels.end(), [&](const NetworkLevel& known) {
+        return known.name == name.text();
+      });
+  if (level == cluster.levels.end()) {
+    throw InputError(name.where(), fmt::format("no level is called \"{}\"", name.text()));
+  }
+  std::optional<CollectiveKind> kind;
+  if (node.has("collective")) {
+    const Node collective = node.at("collective");
+    kind = find_collective(collective.text());
+    if (!kind) {
+      throw InputError(collective.where(),
+                       fmt::format("expected all_reduce, all_gather, reduce_scatter or all_to_all, "
+                                   "found \"{}\"",
+                                   collective.text()));
+    }
+  }
+  const Node file = node.at("file");
+  const std::vector<MeasuredCollective> rows =
+      measured_collectives(read_nccl_tests(file.neighbour(), kind),
+                           static_cast<int>(level - cluster.levels.begin()),
+                           file.where());
+  cluster.collectives.insert(cluster.collectives.end(), rows.begin(), rows.end());
 }
 
 int type_index(Cluster& cluster, const DeviceType& type, const Node& node) {
@@ -174,13 +279,17 @@ int type_index(Cluster& cluster, const DeviceType& type, const Node& node) {
 }
 
 Cluster read_cluster(const Node& root) {
-  root.reject_unknown_keys({"name", "device", "groups", "levels"});
+  root.reject_unknown_keys({"name", "device", "groups", "levels", "measured"});
   Cluster cluster;
   cluster.name = root.at("name").text();
   std::int64_t places = 1;
-  for (const Node& level : root.at("levels").items()) {
-    cluster.levels.push_back(read_level(level));
-    places = std::min<std::int64_t>(places * cluster.levels.back().size, kMostDevices + 1);
+  for (const Node& node : root.at("levels").items()) {
+    for (NetworkLevel& level : read_levels(node)) {
+      cluster.levels.push_back(std::move(level));
+    }
+  }
+  for (const NetworkLevel& level : cluster.levels) {
+    places = std::min<std::int64_t>(places * level.size, kMostDevices + 1);
   }
   if (root.has("device") == root.has("groups")) {
     throw InputError(
@@ -196,6 +305,11 @@ Cluster read_cluster(const Node& root) {
       group.reject_unknown_keys({"count", "device"});
       const DeviceType type = read_device(group.at("device"));
       cluster.groups.push_back({type_index(cluster, type, group), group.at("count").number()});
+    }
+  }
+  if (root.has("measured")) {
+    for (const Node& node : root.at("measured").items()) {
+      read_measured(node, cluster);
     }
   }
   const std::string violation = cluster_violation(cluster);

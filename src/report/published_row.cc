@@ -373,6 +373,9 @@ ReadRun RowReader::read() {
     return {std::nullopt, fmt::format("{} has no such precision", device->name)};
   }
   run.measured = number("iter_time_s");
+  if (const auto gigabytes = noted("mem_gb[=~]([0-9]+(?:\\.[0-9]+)?)(?:;|$)")) {
+    run.measured_memory = std::stod(*gigabytes) * 1e9;
+  }
   run.run_class = run.shape.experts > 0                ? RunClass::kExperts
                   : products == MatrixFormat::kCompute ? RunClass::kDenseHalf
                                                        : RunClass::kDenseSmallFormat;

@@ -34,6 +34,7 @@ struct PublishedRun {
   Execution execution;
   std::shared_ptr<RunModel> model;  // shared by copies of this row: prices only
   double measured = 0;              // s a step
+  double measured_memory = 0;       // bytes that the fullest device allocated; 0: the row is silent
 };
 
 // The run, or why there is none: "blank: dp, tp", "layout: 2 x 4 is not 16 GPUs". Throws InputError

@@ -130,4 +130,12 @@ Bytes peak_memory(const Evaluation& evaluation) {
   return most;
 }
 
+Bytes allocated_memory(const Evaluation& evaluation) {
+  Bytes most{0};
+  for (const StageMemory& memory : evaluation.stage_memory) {
+    most = std::max(most, memory.total() - memory.reserve);
+  }
+  return most;
+}
+
 }  // namespace shardwise

@@ -53,7 +53,8 @@ class RunModel {
   Evaluator evaluator_;
 };
 
-// Bytes of the fullest device, reserve included.
+// Bytes of the fullest device, reserve included; and what the program allocates of them.
 Bytes peak_memory(const Evaluation& evaluation);
+Bytes allocated_memory(const Evaluation& evaluation);
 
 }  // namespace shardwise

@@ -131,6 +131,7 @@ Scores score_published_rows(const std::vector<PublishedRow>& rows,
     scored.shipped = to_seconds(evaluation.step_time).count;
     scored.left_out = scored.shipped;
     scored.memory = static_cast<double>(peak_memory(evaluation).count);
+    scored.allocated = static_cast<double>(allocated_memory(evaluation).count);
     scored.fits = evaluation.fits();
     scores.rows.push_back(std::move(scored));
   }
@@ -174,6 +175,18 @@ std::vector<ModelAccuracy> accuracies_of(const Scores& scores) {
     means.back().error /= sum.runs;
   }
   return means;
+}
+
+MemoryError memory_error(const Scores& scores) {
+  MemoryError error;
+  for (const ScoredRow& row : scores.rows) {
+    if (row.run.measured_memory > 0) {
+      error.mean += std::abs(row.allocated / row.run.measured_memory - 1);
+      ++error.rows;
+    }
+  }
+  error.mean /= std::max(error.rows, 1);
+  return error;
 }
 
 double mean_error(const Scores& scores,

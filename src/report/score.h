@@ -22,6 +22,7 @@ struct ScoredRow {
   double left_out = 0;
   double calibrated = 0;  // left_out times one constant of the source, fitted without this row
   double memory = 0;      // bytes of the fullest device, reserve included
+  double allocated = 0;   // of them without the reserve
   bool fits = false;
 };
 
@@ -52,6 +53,14 @@ Scores score_published_rows(const std::vector<PublishedRow>& rows,
 double mean_error(const Scores& scores,
                   double ScoredRow::*prediction,
                   const std::function<bool(const ScoredRow&)>& uses);
+
+// Mean of |allocated / measured - 1| over the rows that say how much memory they took, and how many
+// these are.
+struct MemoryError {
+  int rows = 0;
+  double mean = 0;
+};
+MemoryError memory_error(const Scores& scores);
 
 // Spearman's rank correlation of two lists of equal length, at least two; 0 if one is constant.
 double rank_correlation(const std::vector<double>& a, const std::vector<double>& b);

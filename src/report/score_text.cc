@@ -111,6 +111,11 @@ std::string to_text(const Scores& scores, bool calibrates) {
       scores.with_time,
       infeasible);
   text += by_column(scores, "source") + "\n" + by_column(scores, "gpu") + "\n" + sweeps(scores);
+  if (const MemoryError memory = memory_error(scores); memory.rows > 0) {
+    text += fmt::format("{} rows say how much memory they took: mean error {}\n",
+                        memory.rows,
+                        percent(memory.mean));
+  }
   text += fmt::format("\n{} rows refused:\n{}", scores.refused.size(), refusals(scores));
   const auto mean = [&](double ScoredRow::*prediction) {
     return percent(mean_error(scores, prediction, [](const ScoredRow& row) {
