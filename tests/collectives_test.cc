@@ -28,7 +28,7 @@ struct Sweep {
   CollectiveKind kind = CollectiveKind::kAllReduce;
   int ranks = 0;
   int nodes = 1;
-  std::map<std::int64_t, double> times;  // s by payload
+  std::map<std::int64_t, double> times;        // s by payload
   std::map<std::int64_t, std::int64_t> sizes;  // as the table prints them
 };
 
@@ -103,11 +103,10 @@ std::vector<Sweep> nnscaler_sweeps() {
   for (const int ranks : {2, 4, 8, 16}) {
     const JsonValue file =
         read_json_file(fmt::format("{}nnscaler/mi200_intra_{}.json", folder(), ranks));
-    for (const auto& [name, kind] :
-         {std::pair("all gather", CollectiveKind::kAllGather),
-          std::pair("all reduce", CollectiveKind::kAllReduce),
-          std::pair("reduce scatter", CollectiveKind::kReduceScatter),
-          std::pair("all to all", CollectiveKind::kAllToAll)}) {
+    for (const auto& [name, kind] : {std::pair("all gather", CollectiveKind::kAllGather),
+                                     std::pair("all reduce", CollectiveKind::kAllReduce),
+                                     std::pair("reduce scatter", CollectiveKind::kReduceScatter),
+                                     std::pair("all to all", CollectiveKind::kAllToAll)}) {
       Sweep sweep{fmt::format("nnScaler {} x{}", name, ranks), "mi250x-x4", kind, ranks, 1, {}, {}};
       const std::vector<JsonValue> sides = file.at(name).items();
       const std::vector<JsonValue> sizes = sides.at(0).items();
@@ -138,19 +137,22 @@ std::vector<Sweep> bekman_sweeps() {
     const bool is_b200 = fields[0].find("B200") != std::string::npos;
     const bool is_h200 = fields[0].find("H200") != std::string::npos;
     const std::string name = fmt::format("Bekman {} {}x{}", fields[0], nodes, ranks / nodes);
-    Sweep& sweep =
-        sweeps
-            .try_emplace(name,
-                         Sweep{name,
-                               is_b200 ? "dgx-b200" : is_h200 ? "dgx-h200" : "",
-                               CollectiveKind::kAllReduce,
-                               ranks,
-                               nodes,
-                               {},
-                               {}})
-            .first->second;
+    Sweep& sweep = sweeps
+                       .try_emplace(name,
+                                    Sweep{name,
+                                          is_b200   ? "dgx-b200"
+                                          : is_h200 ? "dgx-h200"
+                                                    : "",
+                                          CollectiveKind::kAllReduce,
+                                          ranks,
+                                          nodes,
+                                          {},
+                                          {}})
+                       .first->second;
     const std::int64_t size = std::stoll(fields[3]);
-    add(sweep, size, static_cast<double>(size) * 2 * (ranks - 1) / ranks / std::stod(fields[4]) * 1e-9);
+    add(sweep,
+        size,
+        static_cast<double>(size) * 2 * (ranks - 1) / ranks / std::stod(fields[4]) * 1e-9);
   }
   std::vector<Sweep> result;
   for (auto& [name, sweep] : sweeps) {
@@ -211,9 +213,9 @@ struct Errors {
   }
 };
 
-#define SKIP_WITHOUT_DATA()                                          \
-  if (!std::filesystem::exists(folder() + "vtrain")) {               \
-    GTEST_SKIP() << "no " << folder() << "; set SHARDWISE_DATA";      \
+#define SKIP_WITHOUT_DATA()                                      \
+  if (!std::filesystem::exists(folder() + "vtrain")) {           \
+    GTEST_SKIP() << "no " << folder() << "; set SHARDWISE_DATA"; \
   }
 
 // Each size from the others of its table.
@@ -228,8 +230,12 @@ TEST(Collectives, TablesAnswerForSizesTheyLack) {
     const GroupPlacement group = group_of(sweep);
     std::vector<MeasuredCollective> rows;
     for (const auto& [payload, time] : sweep.times) {
-      rows.push_back(
-          {sweep.kind, group.level, group.ranks, group.ranks_per_node, Bytes(payload), Seconds(time)});
+      rows.push_back({sweep.kind,
+                      group.level,
+                      group.ranks,
+                      group.ranks_per_node,
+                      Bytes(payload),
+                      Seconds(time)});
     }
     Mean own;
     for (std::size_t left_out = 0; left_out < rows.size(); ++left_out) {

@@ -23,8 +23,8 @@ CollectiveModel::CollectiveModel(const Cluster& cluster) : levels_(cluster.level
 
 double CollectiveModel::node_rate(int devices, const ModelConstants& constants) const {
   const NetworkLevel& node = levels_.front();
-  const bool is_direct = at(devices) < node.ring_bandwidth.size() &&
-                         node.ring_bandwidth[at(devices)].count > 0;
+  const bool is_direct =
+      at(devices) < node.ring_bandwidth.size() && node.ring_bandwidth[at(devices)].count > 0;
   return is_direct ? node.ring_bandwidth[at(devices)].count * constants.direct_share
                    : node.bandwidth.count * constants.node_share;
 }
@@ -78,8 +78,8 @@ Estimate CollectiveModel::time(CollectiveKind kind,
 
 Seconds CollectiveModel::message(Bytes size, int level, const ModelConstants& constants) const {
   const NetworkLevel& link = levels_.at(at(level));
-  const double rate = level == 0 ? node_rate(2, constants)
-                                 : link.bandwidth.count * constants.network_share;
+  const double rate =
+      level == 0 ? node_rate(2, constants) : link.bandwidth.count * constants.message_share;
   return Seconds(link.latency.count + as_double(size.count) / rate);
 }
 

@@ -26,6 +26,8 @@ struct DecoderShape {
   bool gated = false;  // the MLP has a gate beside its first matrix
   std::int64_t vocabulary = 0;
   bool tied = true;  // head and embedding share their matrix
+  // Attention and MLP read one norm side by side (Wang and Komatsuzaki, GPT-J, 2021).
+  bool parallel = false;
   // Mixture of experts; experts 0: every layer is dense.
   std::int64_t experts = 0;
   std::int64_t experts_per_token = 0;

@@ -22,6 +22,12 @@ enum class Elementwise : std::uint8_t { kEager, kFused };
 // kernels that run until it is needed. kNothing: they are waited for.
 enum class StateOverlap : std::uint8_t { kOwnOp, kCompute, kNothing };
 
+// Which collectives inside a layer run behind its kernels. kInputGradients: in backward, what is
+// reduced for the gradients of inputs, behind the weight gradients, and what is gathered again,
+// behind the gradients of inputs (Megatron-LM's linear layers from 2022 on). kAll: products are cut
+// up and the others hide as well (Jiang et al., MegaScale, NSDI'24, section 3.2).
+enum class LayerOverlap : std::uint8_t { kNothing, kInputGradients, kAll };
+
 struct Execution {
   MatrixFormat format = MatrixFormat::kCompute;
   AttentionKernel attention = AttentionKernel::kFlash;
@@ -31,7 +37,7 @@ struct Execution {
   // both are kept.
   bool repeats_expert_input = true;
   StateOverlap state = StateOverlap::kOwnOp;
-  bool overlaps_layer = false;     // collectives inside a layer behind its kernels
+  LayerOverlap layer = LayerOverlap::kNothing;
   bool overlaps_experts = false;   // exchange of tokens behind the layer's kernels
   bool overlaps_pipeline = false;  // messages between stages behind kernels
   // What a layer gathers from shards for its products is kept as shards and gathered again in

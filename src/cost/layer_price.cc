@@ -64,7 +64,13 @@ class LayerPricer {
     }
     for (const LayerStep& step : body_.backward) {
       const Picoseconds before = price_.backward;
-      add_step(step, price_.backward, backward);
+      if (is_reduction(step)) {
+        Communication reduced;
+        add_step(step, price_.backward, reduced);
+        backward.input_gradients += reduced.layer;
+      } else {
+        add_step(step, price_.backward, backward);
+      }
       if (step.kind == LayerStep::Kind::kOp) {
         backward_of_op_[at(step.op)] += price_.backward - before;
       }
@@ -100,13 +106,18 @@ class LayerPricer {
   struct Communication {
     Picoseconds layer{0};
     Picoseconds experts{0};
+    Picoseconds input_gradients{0};  // LayerOverlap::kInputGradients hides these
   };
 
   Picoseconds shown_part(const Communication& time, Picoseconds kernels) const {
-    return (execution_.overlaps_layer ? shown(time.layer, kernels, execution_.exposed)
-                                      : time.layer) +
-           (execution_.overlaps_experts ? shown(time.experts, kernels, execution_.exposed)
-                                        : time.experts);
+    const Picoseconds both = time.layer + time.input_gradients;
+    const double share = execution_.exposed;
+    const Picoseconds layer = execution_.layer == LayerOverlap::kAll ? shown(both, kernels, share)
+                              : execution_.layer == LayerOverlap::kInputGradients
+                                  ? time.layer + shown(time.input_gradients, kernels, share)
+                                  : both;
+    return layer + (execution_.overlaps_experts ? shown(time.experts, kernels, execution_.exposed)
+                                                : time.experts);
   }
 
   // What is paid for state in every micro-batch runs behind the layer's kernels.
@@ -374,11 +385,19 @@ class LayerPricer {
            step.collective.kind == CollectiveKind::kAllGather && is_saved(step.writes[0]);
   }
 
+  static bool is_reduction(const LayerStep& step) {
+    return step.kind == LayerStep::Kind::kCollective &&
+           (step.collective.kind == CollectiveKind::kReduceScatter ||
+            step.collective.kind == CollectiveKind::kAllReduce);
+  }
+
   void add_second_gathers(Communication& backward) {
     for (const LayerStep& step : body_.forward) {
       if (is_saved_gather(step)) {
         Picoseconds none{0};
-        add_step(step, none, backward);
+        Communication gathered;
+        add_step(step, none, gathered);
+        backward.input_gradients += gathered.layer;
       }
     }
   }

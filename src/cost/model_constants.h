@@ -54,14 +54,21 @@ struct ModelConstants {
   // also write and read fp32, (2 12 + 2 6 + 16 + 12) / (8 + 12 + 16 + 12) bytes. Not fitted.
   double eager = 1.33;
   // --- communication ----------------------------------------------------------------------------
-  double node_share = 0.754;  // of the links' bandwidth through a node's switch
+  // Of the links' bandwidth through a node's switch, rings: 229 of 300 GB/s on eight A100 (vTrain's
+  // table), 682 of 900 on B200, 366 of 450 on H200 (Bekman). Fit within these.
+  double node_share = 0.78;
   // Of direct links: three rings through eight V100 reach 134 of 150 GB/s (vTrain's all-reduce
   // tables). Not fitted.
   double direct_share = 0.9;
   // Of the links' bandwidth where the switch adds: 838 and 473 GB/s of bus bandwidth on eight B200
   // and H200, 2 7 / 8 times what each sends (Bekman, Machine Learning Engineering). Not fitted.
   double in_switch = 0.55;
-  double network_share = 0.95;  // of the cards'
+  // Of the cards', rings: 382 of 400 GB/s on four nodes of B200 (Bekman). Fit below that.
+  double network_share = 0.95;
+  // Of a card's where one message or one pair uses it: pairs of B200, H200 and GH200 reach 37, 32
+  // and 23 GB/s of 50, 50 and 25 from 256 MiB on (logs of nccl-tests in the documentation of
+  // google/dranet and of CSCS); NCCL takes 0.7 (graph/tuning.cc). Not fitted.
+  double message_share = 0.76;
   double exposed = 0.0556;  // share of overlapped communication that shows: it takes units. Fit.
   double all_to_all = 1.0;  // bandwidth of token exchange over that of rings. Fit.
   // s, a step of a ring inside a node, simple protocol over NVLink (NCCL, graph/tuning.cc).

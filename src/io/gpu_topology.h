@@ -9,7 +9,8 @@
 
 namespace shardwise {
 
-// Nearest first; kLinks: direct links (NV#), the others are ways through PCI Express and processors.
+// Nearest first; kLinks: direct links (NV#), the others are ways through PCI Express and
+// processors.
 enum class GpuPath { kSelf, kLinks, kPix, kPxb, kPhb, kNode, kSystem };
 
 struct GpuTopology {

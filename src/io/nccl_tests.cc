@@ -137,8 +137,7 @@ void BenchmarkReader::add_row(std::int64_t size, double microseconds, const std:
     throw InputError(where, fmt::format("expected a size in bytes, found {}", size));
   }
   if (!std::isfinite(microseconds) || microseconds <= 0 || microseconds > kLongestTime) {
-    throw InputError(where,
-                     fmt::format("expected a positive time in us, found {}", microseconds));
+    throw InputError(where, fmt::format("expected a positive time in us, found {}", microseconds));
   }
   if (size == 0) {
     return;  // rounded away: nothing was sent
@@ -156,10 +155,10 @@ void BenchmarkReader::read_row(const std::vector<std::string>& words, const std:
   constexpr std::size_t kColumns = 13;
   constexpr std::size_t kTime = 5;
   if (words.size() < kColumns) {
-    throw InputError(where,
-                     fmt::format("expected a row of {} columns, found {}: the line is cut off",
-                                 kColumns,
-                                 words.size()));
+    throw InputError(
+        where,
+        fmt::format(
+            "expected a row of {} columns, found {}: the line is cut off", kColumns, words.size()));
   }
   const auto size = number_in<std::int64_t>(words[0]);
   const auto time = number_in<double>(words[kTime]);
@@ -255,10 +254,11 @@ CollectiveBenchmark BenchmarkReader::from_json(const JsonValue& document) {
 
 CollectiveBenchmark BenchmarkReader::finish(const std::string& where) {
   if (ranks_.size() < 2) {
-    throw InputError(where,
-                     fmt::format("expected a list of at least two ranks (\"#  Rank  0 ...\"), found "
-                                 "{}; keep the head of the log",
-                                 ranks_.size()));
+    throw InputError(
+        where,
+        fmt::format("expected a list of at least two ranks (\"#  Rank  0 ...\"), found "
+                    "{}; keep the head of the log",
+                    ranks_.size()));
   }
   if (const auto count = static_cast<std::int64_t>(ranks_.size()); *ranks_.rbegin() != count - 1) {
     throw InputError(where,
@@ -324,19 +324,15 @@ std::vector<MeasuredCollective> measured_collectives(const CollectiveBenchmark& 
   // A level 0 of several hosts is one node here (NVL72).
   const int nodes = level == 0 ? 1 : benchmark.nodes;
   if (benchmark.ranks % nodes != 0) {
-    throw InputError(where,
-                     fmt::format("expected ranks spread evenly over nodes, found {} on {}",
-                                 benchmark.ranks,
-                                 nodes));
+    throw InputError(
+        where,
+        fmt::format(
+            "expected ranks spread evenly over nodes, found {} on {}", benchmark.ranks, nodes));
   }
   std::vector<MeasuredCollective> rows;
   for (const CollectiveBenchmark::Row& row : benchmark.rows) {
-    rows.push_back({benchmark.kind,
-                    level,
-                    benchmark.ranks,
-                    benchmark.ranks / nodes,
-                    row.payload,
-                    row.time});
+    rows.push_back(
+        {benchmark.kind, level, benchmark.ranks, benchmark.ranks / nodes, row.payload, row.time});
   }
   return rows;
 }

@@ -20,7 +20,8 @@ constexpr const char* kRanks =
     "#  Rank  0 Group  0 Pid  15784 on  nid007106 device  0 [0009:01:00] NVIDIA GH200 120GB\n"
     "#  Rank  1 Group  0 Pid  24926 on  nid007109 device  0 [0009:01:00] NVIDIA GH200 120GB\n";
 constexpr const char* kRow =
-    "     1048576        262144     float     sum      -1   339.61    3.09    3.09       0   335.85 "
+    "     1048576        262144     float     sum      -1   339.61    3.09    3.09       0   "
+    "335.85 "
     "   3.12    3.12       0\n";
 
 std::string refusal_of(const std::string& text,
@@ -34,10 +35,10 @@ std::string refusal_of(const std::string& text,
 }
 
 TEST(NcclTests, AnAllReducePaysItsSizeTwice) {
-  const CollectiveBenchmark read = parse_nccl_tests(
-      std::string("# Collective test starting: all_reduce_perf\n") + kRanks + kRow,
-      "log.txt",
-      std::nullopt);
+  const CollectiveBenchmark read =
+      parse_nccl_tests(std::string("# Collective test starting: all_reduce_perf\n") + kRanks + kRow,
+                       "log.txt",
+                       std::nullopt);
   EXPECT_EQ(read.kind, CollectiveKind::kAllReduce);
   EXPECT_EQ(read.ranks, 2);
   EXPECT_EQ(read.nodes, 2);
@@ -52,8 +53,7 @@ TEST(NcclTests, LaunchersMayTagTheirLines) {
        {std::string(kRanks).substr(0, 86), std::string(kRanks).substr(87), std::string(kRow)}) {
     text += "[1,0]<stdout>:" + line + "\n";
   }
-  const CollectiveBenchmark read =
-      parse_nccl_tests(text, "log.txt", CollectiveKind::kAllGather);
+  const CollectiveBenchmark read = parse_nccl_tests(text, "log.txt", CollectiveKind::kAllGather);
   EXPECT_THAT(read.rows, SizeIs(1));
 }
 
@@ -70,9 +70,9 @@ TEST(NcclTests, BadLogsAreRefusedWithTheirLine) {
   EXPECT_THAT(refusal_of(ranks.substr(ranks.find('\n') + 1) + row), HasSubstr("found 1"));
   EXPECT_THAT(refusal_of(ranks + row + "# Collective test starting: all_gather_perf\n"),
               HasSubstr("found all_gather after all-reduce"));
-  EXPECT_THAT(refusal_of("# Collective test starting: broadcast_perf\n" + ranks + row,
-                         std::nullopt),
-              HasSubstr("no such collective as \"broadcast\""));
+  EXPECT_THAT(
+      refusal_of("# Collective test starting: broadcast_perf\n" + ranks + row, std::nullopt),
+      HasSubstr("no such collective as \"broadcast\""));
   EXPECT_THAT(refusal_of(ranks + row, std::nullopt), HasSubstr("nothing names the collective"));
 }
 
@@ -129,15 +129,14 @@ TEST_F(NcclSample, RanksNodesAndRowsAreThoseOfTheFile) {
         {"nccl_allgather_b200_2nodes_x1.txt", 2, 2, 26},
         {"nccl_allgather_b200_2nodes_x8.txt", 16, 2, 24},
         {"nccl_allgather_h200_2nodes_x1.txt", 2, 2, 24}}) {
-    const CollectiveBenchmark read =
-        read_nccl_tests(folder() + file, CollectiveKind::kAllGather);
+    const CollectiveBenchmark read = read_nccl_tests(folder() + file, CollectiveKind::kAllGather);
     EXPECT_EQ(read.ranks, ranks) << file;
     EXPECT_EQ(read.nodes, nodes) << file;
     EXPECT_EQ(read.rows.size(), rows) << file;
   }
   // Named by the text itself.
-  const CollectiveBenchmark noisy = read_nccl_tests(
-      folder() + "nccl_allreduce_h200_2nodes_x1_noisy_mpirun.txt", std::nullopt);
+  const CollectiveBenchmark noisy =
+      read_nccl_tests(folder() + "nccl_allreduce_h200_2nodes_x1_noisy_mpirun.txt", std::nullopt);
   EXPECT_EQ(noisy.kind, CollectiveKind::kAllReduce);
   EXPECT_EQ(noisy.nodes, 2);
 }

@@ -158,11 +158,12 @@ std::string TreeReader::root() const {
     }
   }
   if (roots.size() != 1) {
-    throw InputError(file_,
-                     fmt::format("expected one switch above all others, found {}{}; name the one "
-                                 "that joins them",
-                                 roots.size(),
-                                 roots.empty() ? " (they form a circle)" : ": " + join(roots, ", ")));
+    throw InputError(
+        file_,
+        fmt::format("expected one switch above all others, found {}{}; name the one "
+                    "that joins them",
+                    roots.size(),
+                    roots.empty() ? " (they form a circle)" : ": " + join(roots, ", ")));
   }
   return roots.front();
 }

@@ -61,9 +61,8 @@ TEST(SlurmTopology, WhatIsNoUniformTreeIsRefused) {
   EXPECT_THAT(
       refusal_of("SwitchName=t Switches=a,b\nSwitchName=a Nodes=x\nSwitchName=b Nodes=y,z\n"),
       AllOf(StartsWith("topology.conf:3: "), HasSubstr("expected 1 parts")));
-  EXPECT_THAT(
-      refusal_of("SwitchName=t Switches=a,b\nSwitchName=a Nodes=x\nSwitchName=b Nodes=x\n"),
-      HasSubstr("node x once"));
+  EXPECT_THAT(refusal_of("SwitchName=t Switches=a,b\nSwitchName=a Nodes=x\nSwitchName=b Nodes=x\n"),
+              HasSubstr("node x once"));
 }
 
 }  // namespace

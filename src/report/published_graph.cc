@@ -30,6 +30,12 @@ class DecoderBuilder {
     const TensorIndex normed = builder.rms_norm("attention.norm", x, kEpsilon);
     const TensorIndex mixed =
         shape_.latent.exists() ? latent_attention(builder, normed) : attention(builder, normed);
+    if (shape_.parallel && !is_sparse) {
+      const TensorIndex both =
+          builder.add("sum", mixed, mlp(builder, "mlp", normed, shape_.feed_forward));
+      builder.boundary_output(builder.add("add", x, both));
+      return std::move(builder).build();
+    }
     const TensorIndex y = builder.add("attention.add", x, mixed);
     const TensorIndex z = builder.rms_norm("mlp.norm", y, kEpsilon);
     builder.boundary_output(

@@ -7,7 +7,8 @@
 namespace shardwise {
 
 // Layers "embedding", "layer.0", ..., "head": norm, attention (latent where the shape says so),
-// norm, MLP or experts, all of them pre-norm with residual additions. Rotary passes stand for
+// norm, MLP or experts, all of them pre-norm with residual additions, or attention and MLP side by
+// side where the shape says so. Rotary passes stand for
 // positions and biases, RMS norms for any norm: the same bytes. Extra layers that predict later
 // tokens come last, without heads of their own. Requires a shape with positive sizes whose heads
 // divide by its key/value heads.

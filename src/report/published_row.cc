@@ -259,7 +259,9 @@ void RowReader::read_software(PublishedRun& run, const DeviceType& device) const
                                                  : AttentionKernel::kFlash;
   execution.elementwise =
       is_plain && !notes("torch.compile") ? Elementwise::kEager : Elementwise::kFused;
-  execution.overlaps_layer = is_recent;
+  execution.layer = is_recent                ? LayerOverlap::kAll
+                    : execution.year >= 2022 ? LayerOverlap::kInputGradients
+                                             : LayerOverlap::kNothing;
   execution.state = grid.zero >= 1 ? StateOverlap::kCompute : StateOverlap::kNothing;
   execution.overlaps_pipeline = grid.schedule == Schedule::kInterleaved && is_recent;
   execution.overlaps_experts = notes("1f1b overlap") || (is_recent && grid.chunks > 1 &&
