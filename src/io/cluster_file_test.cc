@@ -98,6 +98,13 @@ TEST(ClusterYaml, ImplausibleRatesAreSlipsOfTheUnit) {
   EXPECT_THAT(refusal("80 GiB", "8000 PB"), HasSubstr("of memory"));
 }
 
+TEST(ClusterYaml, BitsForBytesAreSuspected) {
+  EXPECT_THAT(refusal("200 Gbit/s", "400 GB/s"),
+              AllOf(StartsWith("cluster.yaml:10: key 'levels'"),
+                    HasSubstr("were bits meant? 400 Gb/s are 50 GB/s")));
+  EXPECT_THAT(refusal("300 GB/s", "100 Gb/s"), HasSubstr("were bits meant?"));
+}
+
 TEST(ClusterYaml, KeysAreCheckedByName) {
   EXPECT_THAT(refusal("latency: 6 us", "latncy: 6 us"),
               AllOf(StartsWith("cluster.yaml:10: key 'latncy'"), HasSubstr("'latency'")));

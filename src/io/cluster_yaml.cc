@@ -278,6 +278,26 @@ int type_index(Cluster& cluster, const DeviceType& type, const Node& node) {
   return static_cast<int>(cluster.types.size()) - 1;
 }
 
+// A network faster than the node it joins is a slip of bits and bytes: cards are sold by Gb/s.
+void check_order(const std::vector<NetworkLevel>& levels, const Node& node) {
+  for (std::size_t i = 1; i < levels.size(); ++i) {
+    const NetworkLevel& inner = levels[i - 1];
+    const NetworkLevel& outer = levels[i];
+    if (outer.bandwidth > inner.bandwidth && outer.size > 1 && inner.size > 1) {
+      throw InputError(node.where(),
+                       fmt::format("expected level {} to be no faster than level {} inside it, "
+                                   "found {:g} and {:g} GB/s for a device; were bits meant? "
+                                   "{:g} Gb/s are {:g} GB/s",
+                                   outer.name,
+                                   inner.name,
+                                   outer.bandwidth.count / 1e9,
+                                   inner.bandwidth.count / 1e9,
+                                   outer.bandwidth.count / 1e9,
+                                   outer.bandwidth.count / 8e9));
+    }
+  }
+}
+
 Cluster read_cluster(const Node& root) {
   root.reject_unknown_keys({"name", "device", "groups", "levels", "measured"});
   Cluster cluster;
@@ -288,6 +308,7 @@ Cluster read_cluster(const Node& root) {
       cluster.levels.push_back(std::move(level));
     }
   }
+  check_order(cluster.levels, root.at("levels"));
   for (const NetworkLevel& level : cluster.levels) {
     places = std::min<std::int64_t>(places * level.size, kMostDevices + 1);
   }
