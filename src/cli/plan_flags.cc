@@ -100,8 +100,8 @@ void add_plan_flags(CLI::App& command, PlanFlags& flags) {
       ->check(CLI::IsMember({"gpipe", "1f1b", "1f1b-eager", "interleaved"}));
   command
       .add_option("--microbatches",
-                   flags.microbatch_counts,
-                   "only these micro-batch counts (default: all divisors of the batch)")
+                  flags.microbatch_counts,
+                  "only these micro-batch counts (default: all divisors of the batch)")
       ->check(CLI::PositiveNumber);
   command.add_option(
       "--target",
@@ -111,25 +111,25 @@ void add_plan_flags(CLI::App& command, PlanFlags& flags) {
   command.add_option(
       "--why", flags.why, "price this layout against the plan, term by term: \"tp=8 pp=4 dp=4\"");
   command.add_flag("--sensitivity",
-                    flags.sensitivity,
-                    "plan again with one more node, 10 % more memory, 10 % more bandwidth");
+                   flags.sensitivity,
+                   "plan again with one more node, 10 % more memory, 10 % more bandwidth");
   command
       .add_option("--pin",
-                   flags.pins,
-                   "nothing else for these layers: \"layer.[0-7]: tensor=4\"; may be repeated")
+                  flags.pins,
+                  "nothing else for these layers: \"layer.[0-7]: tensor=4\"; may be repeated")
       ->allow_extra_args(false);
   command
       .add_option("--forbid",
-                   flags.forbids,
-                   "not that for these layers: \"layer.*: recompute=full\"; may be repeated")
+                  flags.forbids,
+                  "not that for these layers: \"layer.*: recompute=full\"; may be repeated")
       ->allow_extra_args(false);
   command.add_option("--free-axes", flags.free_axes, "free mesh axes beside data: 1 or 2")
       ->check(CLI::Range(1, 2))
       ->capture_default_str();
   command
       .add_option("--stage-sizes",
-                   flags.stage_sizes,
-                   "all; aligned: whole nodes or even parts of one; auto: all up to 16 devices")
+                  flags.stage_sizes,
+                  "all; aligned: whole nodes or even parts of one; auto: all up to 16 devices")
       ->check(CLI::IsMember({"auto", "all", "aligned"}))
       ->capture_default_str();
   command.add_option("--gap", flags.gap, "stop when proved within this share, such as 1% or 0.01")
@@ -141,8 +141,8 @@ void add_plan_flags(CLI::App& command, PlanFlags& flags) {
       ->check(CLI::Range(0, 1024));
   command
       .add_option("--refine",
-                   flags.refine,
-                   "replay the best so many plans under each schedule and take the fastest")
+                  flags.refine,
+                  "replay the best so many plans under each schedule and take the fastest")
       ->check(CLI::Range(0, 100));
   command.add_flag("--json", flags.json, "print one JSON document");
 }
