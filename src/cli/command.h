@@ -33,11 +33,12 @@ void add_export_command(CLI::App& app, CommandRun& run);
 void add_profile_command(CLI::App& app, CommandRun& run);
 void add_train_command(CLI::App& app, CommandRun& run);
 
-// Full path of the running binary (it starts its own ranks) and its arguments.
+// How this process was started.
 struct Invocation {
-  std::string binary;
-  std::vector<std::string> arguments;
+  std::string binary;                  // full path: ranks are started from it
+  std::vector<std::string> arguments;  // without the binary's name
 };
+// Of this process; empty before run_cli.
 const Invocation& invocation();
 
 // The binary: reads flags, runs the command, prints errors. Returns the exit code.

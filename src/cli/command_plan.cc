@@ -13,13 +13,13 @@
 #include "cli/advice.h"
 #include "cli/command.h"
 #include "cli/plan_flags.h"
-#include "cli/progress_line.h"
 #include "core/errors.h"
 #include "files/json_writer.h"
 #include "planner/methods/registry.h"
 #include "planner/planner.h"
 #include "planner/target_search.h"
 #include "report/plan_report.h"
+#include "report/progress_line.h"
 #include "report/simulation_report.h"
 
 namespace shardwise {

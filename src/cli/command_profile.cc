@@ -6,12 +6,12 @@
 
 #include "cli/command.h"
 #include "cli/inputs.h"
-#include "cli/progress_line.h"
 #include "core/errors.h"
 #include "files/atomic_file.h"
 #include "io/cluster_file.h"
 #include "io/cluster_preset.h"
 #include "profile/profiler.h"
+#include "report/progress_line.h"
 #include "runtime/launcher.h"
 #include "runtime/memory_counter.h"
 #include "runtime/mpi_communicator.h"
@@ -101,14 +101,6 @@ int profile_command(const ProfileFlags& flags) {
   // Errors and warnings once, before the measuring.
   refuse_unmeasurable(flags, load_model(flags.problem.model, flags.problem.model_type));
   expect_writable(flags.output);
-  const std::size_t cores = usable_cores().size();
-  if (cores < static_cast<std::size_t>(flags.ranks)) {
-    fmt::print(stderr,
-               "warning: {} ranks on {} cores: ranks will not be pinned, and predictions from "
-               "this profile will be off\n",
-               flags.ranks,
-               cores);
-  }
   return run_local_ranks(invocation().binary, invocation().arguments, flags.ranks);
 }
 

@@ -107,13 +107,6 @@ int train_command(const TrainFlags& flags) {
     fmt::print(stderr, "warning: {}\n", warning);
   }
   const int world = world_of(loaded.file.plan);
-  const std::size_t cores = usable_cores().size();
-  if (cores < static_cast<std::size_t>(world)) {
-    fmt::print(stderr,
-               "warning: {} ranks on {} cores: they share cores, so predicted times do not hold\n",
-               world,
-               cores);
-  }
   return run_local_ranks(invocation().binary, invocation().arguments, world);
 }
 

@@ -48,18 +48,24 @@ struct Problem {
 
 // Reads model and cluster; warnings (dropout counts as 0, ...) go to stderr. Throws InputError.
 Problem load_problem(const ProblemFlags& flags);
+// The same for the model alone; an empty `model_type` means the file's own.
 ModelConfig load_model(const std::string& path, const std::string& model_type);
+// "fp32" or "bf16". Throws InputError at `where` (the flag or key) for anything else.
 Precision parse_precision(const std::string& text, const std::string& where);
 
-// A plan file with its model and graph.
+// A plan file, its model, and that model's graph at the plan's micro-batch and sequence.
 struct LoadedPlan {
   PlanFile file;
   ModelConfig model;
   Graph graph;
 };
+// Throws InputError for what read_plan_file and the model's reader refuse.
 LoadedPlan load_plan(const std::string& path);
+// By the cost formulas; nothing for schedules that can only be replayed.
+std::optional<Evaluation> formula_evaluation(const LoadedPlan& loaded);
 
-// `prediction` says method, proof and space; step time and memory come from `evaluation`.
+// What is written as a plan file: the problem, the plan, and what is promised of it. `prediction`
+// says method, proof and space; its step time and memory are taken from `evaluation`.
 PlanFile make_plan_file(const Problem& problem,
                         const Plan& plan,
                         const Evaluation& evaluation,

@@ -1,6 +1,8 @@
 // The best plan found so far, shared by all parts of a search.
 #pragma once
 
+#include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <limits>
 #include <optional>
@@ -35,8 +37,9 @@ struct Incumbent {
 
   // Proved: no plan is faster than `bound`, but for this one.
   void report_bound(double bound) const {
-    if (progress != nullptr && bound > progress->bound) {
-      progress->bound = bound;
+    const double proved = plan ? std::min(bound, static_cast<double>(step_time)) : bound;
+    if (progress != nullptr && std::isfinite(proved) && proved > progress->bound) {
+      progress->bound = proved;
     }
   }
 };

@@ -102,6 +102,16 @@ TEST(Laws, EqualInputsGiveEqualPlansOnAnyNumberOfThreads) {
   EXPECT_EQ(*one.plan, *two.plan);
 }
 
+TEST(Laws, ProgressEndsAtTheOptimum) {
+  PlanRequest request = tiny_request();
+  SearchProgress progress;
+  request.progress = &progress;
+  const PlanResult result = find_plan(request, two_nodes(4, kPlenty), plain_table(1));
+  EXPECT_EQ(progress.best, static_cast<double>(result.step_time.count));
+  EXPECT_GT(progress.bound, 0);
+  EXPECT_LE(progress.bound, progress.best);
+}
+
 // Renaming devices: two types of a listed problem change places.
 TEST(Laws, RenamingDeviceTypesKeepsTheOptimum) {
   ListedProblem problem;

@@ -137,6 +137,14 @@ std::vector<std::string> mpirun_arguments(const std::string& binary,
 int run_local_ranks(const std::string& binary,
                     const std::vector<std::string>& arguments,
                     int ranks) {
+  const std::size_t cores = usable_cores().size();
+  if (cores < static_cast<std::size_t>(ranks)) {
+    fmt::print(stderr,
+               "warning: {} ranks on {} cores: they share cores and are not pinned, so measured "
+               "and predicted times do not hold\n",
+               ranks,
+               cores);
+  }
   const std::string program = mpirun_path();
   const std::vector<std::string> all = mpirun_arguments(binary, arguments, ranks, ::geteuid() == 0);
   const pid_t parent = ::getpid();

@@ -27,8 +27,9 @@ std::optional<LaunchedRank> launched_rank();
 
 // Runs `binary arguments...` as `ranks` local ranks under mpirun (the one that belongs to the MPI
 // library, or SHARDWISE_MPIRUN of the environment) and waits. They end when this process does.
-// Returns the exit code of the first rank that failed, or 0; 4 if a signal ended it, or if mpirun
-// itself failed (its code goes to stderr). Throws InputError if mpirun cannot be started.
+// Warns on stderr if they have to share cores. Returns the exit code of the first rank that failed,
+// or 0; 4 if a signal ended it, or if mpirun itself failed (its code goes to stderr). Throws
+// InputError if mpirun cannot be started.
 int run_local_ranks(const std::string& binary,
                     const std::vector<std::string>& arguments,
                     int ranks);

@@ -1,4 +1,4 @@
-// Progress on standard error for commands that take longer than two seconds.
+// Progress of long work on standard error.
 #pragma once
 
 #include <chrono>
