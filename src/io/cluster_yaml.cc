@@ -308,7 +308,6 @@ Cluster read_cluster(const Node& root) {
       cluster.levels.push_back(std::move(level));
     }
   }
-  check_order(cluster.levels, root.at("levels"));
   for (const NetworkLevel& level : cluster.levels) {
     places = std::min<std::int64_t>(places * level.size, kMostDevices + 1);
   }
@@ -337,6 +336,7 @@ Cluster read_cluster(const Node& root) {
   if (!violation.empty()) {
     throw InputError(root.where(), violation);
   }
+  check_order(cluster.levels, root.at("levels"));
   return cluster;
 }
 
