@@ -33,9 +33,7 @@ LoadedReport load_report(const std::string& path) {
   SimulationOptions options;
   options.timeline = SimulationOptions::Timeline::kRecord;
   report.simulation = simulate(plan, report.loaded.graph, cluster.cluster, *cluster.costs, options);
-  if (traits_of(plan.schedule).has_cost_formula) {
-    report.evaluation = evaluate(plan, report.loaded.graph, cluster.cluster, *cluster.costs);
-  }
+  report.evaluation = formula_evaluation(report.loaded);
   return report;
 }
 

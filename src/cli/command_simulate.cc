@@ -101,10 +101,7 @@ int simulate_command(const SimulateFlags& flags) {
     fmt::print(stderr, "{}: deadlock: {}\n", flags.plan, *simulation.deadlock);
     return kExitRunFailed;
   }
-  std::optional<Evaluation> evaluation;
-  if (traits_of(plan.schedule).has_cost_formula) {
-    evaluation = evaluate(plan, loaded.graph, cluster, costs);
-  }
+  const std::optional<Evaluation> evaluation = formula_evaluation(loaded);
   if (!flags.trace.empty()) {
     write_file_atomically(flags.trace, to_trace_json(simulation, loaded.graph));
   }

@@ -1,11 +1,13 @@
 // find_plan: the combination search over graphs of all micro-batch counts.
-#include <chrono>
 #include <memory>
 #include <vector>
 
 #include "core/errors.h"
+#include "core/stopwatch.h"
 #include "planner/combination_search.h"
 #include "planner/infeasible.h"
+#include "planner/methods/amp.h"
+#include "planner/methods/galvatron.h"
 #include "planner/microbatches.h"
 #include "planner/model.h"
 #include "planner/runner_ups.h"
@@ -93,21 +95,55 @@ class PlanSearch {
   bool knows_all_ = false;  // search_ has the whole space
 };
 
+// What is left of a limit for plans of simpler spaces, should it end the search without proof.
+constexpr double kShareOfSimplerSpaces = 0.15;
+
+// The result of a search that a limit ended, at least as good as the quick methods' plans: all of
+// them lie in the space.
+void improve_by_simpler_spaces(const PlanRequest& request,
+                               const Cluster& cluster,
+                               const CostTable& costs,
+                               const Deadline& deadline,
+                               PlanResult& result) {
+  PlanRequest simpler = request;
+  simpler.runner_ups = RunnerUps::kSkip;
+  simpler.progress = nullptr;
+  for (const auto find : {find_galvatron_plan, find_amp_plan, find_megatron_plan}) {
+    simpler.time_limit = Seconds(deadline.seconds_left());
+    PlanResult other = find(simpler, cluster, costs);
+    if (other.plan && (!result.plan || other.step_time < result.step_time)) {
+      result.plan = std::move(other.plan);
+      result.step_time = other.step_time;
+      const auto proved = static_cast<double>(result.lower_bound.count) * (1 + request.gap);
+      result.stop_reason = proved >= static_cast<double>(result.step_time.count)
+                               ? StopReason::kOptimal
+                               : StopReason::kFeasible;
+      result.lower_bound = std::min(result.lower_bound, result.step_time);
+    }
+  }
+}
+
 }  // namespace
 
 PlanResult find_plan(const PlanRequest& request, const Cluster& cluster, const CostTable& costs) {
-  const auto begin = std::chrono::steady_clock::now();
+  const Stopwatch watch;
   const planning::Deadline deadline =
       planning::Deadline::after(request.time_limit.count, request.stop);
-  PlanResult result = PlanSearch(request, cluster, costs, deadline).search();
+  const bool has_limit = request.time_limit.count < 1e9;
+  const planning::Deadline end_of_search = planning::Deadline::after(
+      request.time_limit.count * (has_limit ? 1 - kShareOfSimplerSpaces : 1), request.stop);
+  PlanResult result = PlanSearch(request, cluster, costs, end_of_search).search();
+  if (result.stop_reason == StopReason::kFeasible ||
+      result.stop_reason == StopReason::kLimitReached) {
+    improve_by_simpler_spaces(request, cluster, costs, deadline, result);
+  }
   if (result.stop_reason == StopReason::kInfeasible && request.runner_ups == RunnerUps::kFind) {
     result.infeasibility = planning::explain_infeasible(request, cluster, costs, deadline);
   }
   if (result.plan && request.runner_ups == RunnerUps::kFind) {
     result.runner_ups = planning::find_runner_ups(request, cluster, costs, deadline);
   }
-  result.search_time =
-      Seconds(std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
+  result.search_time = watch.elapsed();
   return result;
 }
 

@@ -126,8 +126,7 @@ class RunSolver {
   }
 
   const std::optional<Choice>& choice_of(int layer, TieCase tie, int input, int output) {
-    const auto [entry, is_new] =
-        choices_.try_emplace({model_.block_of(layer), tie, input, output});
+    const auto [entry, is_new] = choices_.try_emplace({model_.block_of(layer), tie, input, output});
     if (is_new) {
       BlockOptions& options = model_.options(shape_, layer, tie);
       const BlockBound& bound = bound_of(layer, tie);
@@ -217,9 +216,8 @@ class AlpaSearch {
     problem.options.resize(at(groups));
     runs_.assign(at(groups), {});
     for (int g = 0; g < groups; ++g) {
-      problem.options[at(g)].assign(at(groups - g),
-                                    std::vector<std::vector<AlpaStageOption>>(
-                                        problem.submeshes.size()));
+      problem.options[at(g)].assign(
+          at(groups - g), std::vector<std::vector<AlpaStageOption>>(problem.submeshes.size()));
       runs_[at(g)].assign(at(groups - g), std::vector<std::vector<Run>>(problem.submeshes.size()));
     }
     for (std::size_t s = 0; s < problem.submeshes.size(); ++s) {

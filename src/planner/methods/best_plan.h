@@ -29,9 +29,7 @@ class BestPlan {
     return allowed.empty() || std::find(allowed.begin(), allowed.end(), schedule) != allowed.end();
   }
   // Step time of the best plan so far; more than any time if there is none.
-  Picoseconds cutoff() const {
-    return result_.plan ? result_.step_time : Picoseconds(INT64_MAX);
-  }
+  Picoseconds cutoff() const { return result_.plan ? result_.step_time : Picoseconds(INT64_MAX); }
 
   // Evaluates a valid plan and keeps it if it is the best one that fits, lies in the space of
   // find_plan and keeps to the constraints. Throws SearchStopped after the deadline.

@@ -76,9 +76,8 @@ const LayerPrice& LayerStrategies::price(int layer,
         roles.push_back({owner.op, owner.index, TieRole::kExchangedOwner});
       }
       if (alias.layer == layer) {
-        roles.push_back({alias.op,
-                         alias.index,
-                         has_stages ? TieRole::kExchangedAlias : TieRole::kSharedAlias});
+        roles.push_back(
+            {alias.op, alias.index, has_stages ? TieRole::kExchangedAlias : TieRole::kSharedAlias});
       }
     }
     const std::optional<LayerPlan> own = plan(layer, strategy);

@@ -137,8 +137,7 @@ class PiperSearch {
     const int most = request_.free_axes > 0 ? std::min(node_size, problem.devices) : 1;
     for (int tensor = 1; tensor <= most; ++tensor) {
       if (node_size % tensor == 0) {
-        LayerStrategies strategies(
-            graph, mesh_of(1, tensor), request_.precision, cluster_, costs_);
+        LayerStrategies strategies(graph, mesh_of(1, tensor), request_.precision, cluster_, costs_);
         for (int layer = 0; layer < layers; ++layer) {
           add_degree(strategies, layer, tensor, problem.nodes[at(layer)]);
         }

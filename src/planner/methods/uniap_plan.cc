@@ -35,7 +35,11 @@ class UniapSearch {
               const Cluster& cluster,
               const CostTable& costs,
               UniapSpace space)
-      : request_(request), cluster_(cluster), costs_(costs), space_(space), best_(request, cluster) {}
+      : request_(request),
+        cluster_(cluster),
+        costs_(costs),
+        space_(space),
+        best_(request, cluster) {}
 
   PlanResult search() {
     return best_.run([this] { search_all(); }, "UniAP's stages and strategies");
@@ -74,8 +78,8 @@ class UniapSearch {
           (limits.max_data_degree == 0 || data <= limits.max_data_degree)) {
         Mesh mesh;
         mesh.sizes = {data, tensor, 1};
-        strategies_ = std::make_unique<LayerStrategies>(
-            *graph_, mesh, request_.precision, cluster_, costs_);
+        strategies_ =
+            std::make_unique<LayerStrategies>(*graph_, mesh, request_.precision, cluster_, costs_);
         try_mesh(stages, count);
       }
     }
@@ -135,8 +139,8 @@ class UniapSearch {
       if (!found.plan) {
         return;
       }
-      const Evaluation evaluation = best_.judge(
-          plan_of(*found.plan, choices, stages, count), *graph_, *evaluator_);
+      const Evaluation evaluation =
+          best_.judge(plan_of(*found.plan, choices, stages, count), *graph_, *evaluator_);
       Bytes missing{0};
       for (const StageMemory& memory : evaluation.stage_memory) {
         missing = std::max(missing, memory.total() - memory.limit);
@@ -169,8 +173,8 @@ class UniapSearch {
       for (const LayerStrategy& after : next) {
         const LayerPrice& price = strategies_->price(layer, strategy, after, has_stages);
         times.push_back(planning::microbatch_time(price));
-        one.memory = std::max(one.memory,
-                              planning::state_bytes(price) + problem.microbatches * price.saved);
+        one.memory =
+            std::max(one.memory, planning::state_bytes(price) + problem.microbatches * price.saved);
         rest = Picoseconds(planning::step_time(price).count / problem.microbatches);
       }
       const Picoseconds base = *std::min_element(times.begin(), times.end());

@@ -1,9 +1,9 @@
 // Methods `uniap`, `uniap-inter` and `uniap-intra` over graphs: UniAP's programme (uniap.h) with
 // the prices of our tables.
 //
-// Source: Lin, Wu, Li, Li, Li, "UniAP", CVPR 2025, sections 3.2 to 3.4 and its algorithm 1: for each
-// divisor of the devices as number of stages and each divisor of the batch from 2 on as number of
-// micro-batches (one stage: one micro-batch), the best strategies and stages of its objective.
+// Source: Lin, Wu, Li, Li, Li, "UniAP", CVPR 2025, sections 3.2 to 3.4 and its algorithm 1: for
+// each divisor of the devices as number of stages and each divisor of the batch from 2 on as number
+// of micro-batches (one stage: one micro-batch), the best strategies and stages of its objective.
 // Strategies of a layer: data, tensor and fully sharded data parallelism and their mixes on the
 // devices of a stage.
 // Changed: prices are those of cost/evaluate, what is paid once a step counts in equal parts in
