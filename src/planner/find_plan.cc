@@ -8,6 +8,7 @@
 #include "planner/infeasible.h"
 #include "planner/methods/amp.h"
 #include "planner/methods/galvatron.h"
+#include "planner/methods/plan_space.h"
 #include "planner/microbatches.h"
 #include "planner/model.h"
 #include "planner/runner_ups.h"
@@ -98,8 +99,7 @@ class PlanSearch {
 // What is left of a limit for plans of simpler spaces, should it end the search without proof.
 constexpr double kShareOfSimplerSpaces = 0.15;
 
-// The result of a search that a limit ended, at least as good as the quick methods' plans: all of
-// them lie in the space.
+// The result of a search that a limit ended, at least as good as the quick methods' plans.
 void improve_by_simpler_spaces(const PlanRequest& request,
                                const Cluster& cluster,
                                const CostTable& costs,
@@ -111,7 +111,8 @@ void improve_by_simpler_spaces(const PlanRequest& request,
   for (const auto find : {find_galvatron_plan, find_amp_plan, find_megatron_plan}) {
     simpler.time_limit = Seconds(deadline.seconds_left());
     PlanResult other = find(simpler, cluster, costs);
-    if (other.plan && (!result.plan || other.step_time < result.step_time)) {
+    if (other.plan && planning::is_in_space(*other.plan, request, cluster) &&
+        (!result.plan || other.step_time < result.step_time)) {
       result.plan = std::move(other.plan);
       result.step_time = other.step_time;
       const auto proved = static_cast<double>(result.lower_bound.count) * (1 + request.gap);

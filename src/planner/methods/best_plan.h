@@ -12,7 +12,6 @@
 #include "planner/deadline.h"
 #include "planner/methods/plan_space.h"
 #include "planner/planner.h"
-#include "planner/space.h"
 
 namespace shardwise::planning {
 
@@ -40,7 +39,7 @@ class BestPlan {
     Evaluation evaluation = evaluator.evaluate(plan);
     ++judged_;
     if (evaluation.fits() && evaluation.step_time < cutoff() &&
-        is_in_space(plan, request_, cluster_) && has_stage_sizes(plan) &&
+        is_in_space(plan, request_, cluster_) &&
         constraint_violations(request_.constraints, plan, graph).empty()) {
       result_.plan = plan;
       result_.step_time = evaluation.step_time;
@@ -70,20 +69,6 @@ class BestPlan {
   }
 
  private:
-  // Whole nodes or even parts of one, where the request's stages keep to them.
-  bool has_stage_sizes(const Plan& plan) const {
-    if (!is_aligned(request_.limits, cluster_)) {
-      return true;
-    }
-    const int node = cluster_.levels.front().size;
-    return std::all_of(plan.stages.begin(), plan.stages.end(), [&](const StagePlan& stage) {
-      const int size = static_cast<int>(stage.devices.size());
-      const int first = stage.devices.front();
-      return size < node ? node % size == 0 && first % size == 0
-                         : size % node == 0 && first % node == 0;
-    });
-  }
-
   const PlanRequest& request_;
   const Cluster& cluster_;
   const Deadline deadline_;
