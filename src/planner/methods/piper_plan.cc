@@ -62,6 +62,10 @@ class PiperSearch {
         !allows(request_.limits.state_shardings, StateSharding::kNone)) {
       return;
     }
+    constexpr std::size_t kMostLayers = 256;  // piper.h
+    if (request_.graph(1).layers.size() > kMostLayers) {
+      return;
+    }
     const std::vector<int> counts = planning::microbatch_counts(request_);
     for (std::int64_t grain = 1; grain <= request_.batch; ++grain) {
       if (request_.batch % grain == 0) {
