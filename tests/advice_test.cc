@@ -118,6 +118,99 @@ TEST(Sensitivity, EveryFigureIsThatOfAFreshRun) {
   }
 }
 
+// Models and clusters of other kinds: tied embeddings, experts; one level, three levels, two types.
+struct OtherCluster {
+  const char* name;
+  std::string yaml;
+  std::vector<std::pair<std::string, std::pair<std::string, std::string>>>
+      changes;  // name, from, to
+};
+
+std::vector<OtherCluster> other_clusters() {
+  const std::string device =
+      "memory: 300 MB, fp32: 10 TFLOP/s, bf16: 20 TFLOP/s, memory_bandwidth: 500 GB/s";
+  const std::pair<std::string, std::string> more_memory{"memory: 300 MB", "memory: 330 MB"};
+  return {
+      {"one level",
+       "name: flat\ndevice: {type: a, " + device + "}\n" +
+           "levels: [{name: bus, size: 4, bandwidth: 10 GB/s, latency: 5 us}]\n",
+       {{"10 % more memory", more_memory},
+        {"10 % more bandwidth of bus", {"bandwidth: 10 GB/s", "bandwidth: 11 GB/s"}}}},
+      {"three levels",
+       "name: deep\ndevice: {type: a, " + device + "}\n" +
+           "levels: [{name: link, size: 2, bandwidth: 20 GB/s, latency: 5 us},"
+           " {name: rack, size: 2, bandwidth: 4 GB/s, latency: 10 us},"
+           " {name: hall, size: 1, bandwidth: 1 GB/s, latency: 20 us}]\n",
+       {{"one more part of hall", {"name: hall, size: 1", "name: hall, size: 2"}},
+        {"10 % more memory", more_memory},
+        {"10 % more bandwidth of link", {"bandwidth: 20 GB/s", "bandwidth: 22 GB/s"}},
+        {"10 % more bandwidth of rack", {"bandwidth: 4 GB/s", "bandwidth: 4.4 GB/s"}}}},
+      {"two types",
+       "name: mixed\ngroups:\n"
+       "  - {count: 2, device: {type: a, " +
+           device + "}}\n" +
+           "  - {count: 2, device: {type: b, memory: 200 MB, fp32: 5 TFLOP/s, bf16: 10 TFLOP/s, "
+           "memory_bandwidth: 300 GB/s}}\n"
+           "levels: [{name: link, size: 2, bandwidth: 20 GB/s, latency: 5 us},"
+           " {name: network, size: 2, bandwidth: 2 GB/s, latency: 20 us}]\n",
+       {{"one more node", {"- {count: 2, device: {type: b", "- {count: 4, device: {type: b"}},
+        {"10 % more memory", more_memory},
+        {"10 % more bandwidth of link", {"bandwidth: 20 GB/s", "bandwidth: 22 GB/s"}},
+        {"10 % more bandwidth of network", {"bandwidth: 2 GB/s", "bandwidth: 2.2 GB/s"}}}},
+  };
+}
+
+std::string replaced(std::string text, const std::string& from, const std::string& to) {
+  const std::size_t place = text.find(from);
+  EXPECT_NE(place, std::string::npos) << from;
+  return place == std::string::npos ? text : text.replace(place, from.size(), to);
+}
+
+ModelConfig other_model(const char* text) {
+  return parse_model_config(parse_json(text, "config.json"));
+}
+
+TEST(Sensitivity, EveryFigureIsThatOfAFreshRunOnOtherModelsAndClusters) {
+  const ModelConfig models[] = {
+      other_model(R"({"model_type": "gpt2", "vocab_size": 1000, "n_positions": 512, "n_embd": 256,
+                      "n_layer": 3, "n_head": 4})"),
+      other_model(R"({"model_type": "mixtral", "vocab_size": 1000, "hidden_size": 128,
+                      "intermediate_size": 256, "num_hidden_layers": 2, "num_attention_heads": 4,
+                      "num_key_value_heads": 2, "max_position_embeddings": 512,
+                      "num_local_experts": 4, "num_experts_per_tok": 2})")};
+  for (const ModelConfig& config : models) {
+    PlanRequest request = request_of(config);
+    request.schedules = {Schedule::k1F1B, Schedule::kGpipe};
+    for (const OtherCluster& one : other_clusters()) {
+      SCOPED_TRACE(one.name);
+      const LoadedCluster base =
+          with_costs(parse_cluster_yaml(one.yaml, "test.yaml"), std::nullopt);
+      const std::vector<Sensitivity> all =
+          find_sensitivity(request, find_plan, base.cluster, kModelled);
+      ASSERT_EQ(all.size(), one.changes.size());
+      for (std::size_t i = 0; i < all.size(); ++i) {
+        const auto& [name, text] = one.changes[i];
+        SCOPED_TRACE(name);
+        EXPECT_EQ(all[i].change.name, name);
+        std::string yaml = replaced(one.yaml, text.first, text.second);
+        if (std::string(one.name) == "two types") {  // both lines of a change
+          if (name == "one more node") {
+            yaml = replaced(yaml, "name: network, size: 2", "name: network, size: 3");
+          } else if (name == "10 % more memory") {
+            yaml = replaced(yaml, "memory: 200 MB", "memory: 220 MB");
+          }
+        }
+        const LoadedCluster fresh = with_costs(parse_cluster_yaml(yaml, "test.yaml"), std::nullopt);
+        const PlanResult result = find_plan(request, fresh.cluster, *fresh.costs);
+        ASSERT_TRUE(result.plan && all[i].result.plan);
+        EXPECT_EQ(all[i].result.step_time, result.step_time);
+        EXPECT_EQ(all[i].result.lower_bound, result.lower_bound);
+        EXPECT_EQ(*all[i].result.plan, *result.plan);
+      }
+    }
+  }
+}
+
 // Less and less of it, until a tenth more changes the plan. The times do not know the network, so
 // nothing else can be worth more.
 TEST(Sensitivity, MemoryBindsWhereMoreOfItIsWorthMost) {

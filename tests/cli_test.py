@@ -53,6 +53,17 @@ class Plan(ShardwiseCase):
         self.assertLessEqual(answer["lower_bound_s"], answer["step_time_s"])
         self.succeed("check", path)
 
+    def test_plan_is_printed_with_its_replay_as_error_band(self):
+        path = self.folder / "best.json"
+        shape = ["plan", self.model, "local:4", "--batch", 8, "--sequence", 32]
+        self.assertRegex(self.succeed(*shape), r"the schedule replayed: .* off [+-][0-9.]+ %")
+        answer = json.loads(self.succeed(*shape, "-o", path, "--json"))
+        replayed = json.loads(self.succeed("simulate", path, "--json"))
+        self.assertEqual(answer["replay"]["step_time_s"], replayed["step_time_s"])
+        off = answer["step_time_s"] / replayed["step_time_s"] - 1
+        self.assertAlmostEqual(answer["replay"]["formula_off"], off)
+        self.assertLessEqual(answer["replay"]["formula_off_least"], answer["replay"]["formula_off_most"])
+
     def test_no_uniform_grid_is_faster(self):
         shape = ["--batch", 8, "--sequence", 32, "--json"]
         best = json.loads(self.succeed("plan", self.model, "local:4", *shape))

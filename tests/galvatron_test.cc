@@ -32,6 +32,7 @@ class Galvatron : public ::testing::Test {
 };
 
 TEST_F(Galvatron, ItsPlansCostWhatItPredicted) {
+  int plans = 0;
   for (const GalvatronCase& row : galvatron_cases_main(folder_)) {
     if (!row.its_plan) {
       continue;
@@ -43,7 +44,9 @@ TEST_F(Galvatron, ItsPlansCostWhatItPredicted) {
                found.step_time.count);
     EXPECT_NEAR(found.step_time.count, row.printed_s, 0.005 * row.printed_s) << row.name;
     EXPECT_TRUE(found.fits) << row.name;
+    ++plans;
   }
+  EXPECT_EQ(plans, 5);  // those that are written out
 }
 
 TEST_F(Galvatron, ItsOlderPlansCostWhatItPredicted) {
@@ -62,6 +65,7 @@ TEST_F(Galvatron, ItsOlderPlansCostWhatItPredicted) {
 }
 
 void expect_at_least_as_fast(const std::vector<GalvatronCase>& cases) {
+  EXPECT_EQ(cases.size(), 6U);
   for (const GalvatronCase& row : cases) {
     SCOPED_TRACE(row.name);
     const std::clock_t start = std::clock();

@@ -7,6 +7,7 @@
 #include "advisor/why.h"
 #include "core/errors.h"
 #include "report/advice_report.h"
+#include "report/simulation_report.h"
 
 namespace shardwise {
 
@@ -136,6 +137,26 @@ Advice why_advice(const std::string& layout_text,
         {{"part", part.name}, {"best_bytes", part.best.count}, {"layout_bytes", part.other.count}});
   }
   advice.json["why"] = std::move(json);
+  return advice;
+}
+
+Advice replay_advice(const Plan& plan,
+                     const Evaluation& account,
+                     const Graph& graph,
+                     const Problem& problem) {
+  const ReplayCheck check =
+      check_against_replay(plan, account, graph, problem.cluster.cluster, *problem.cluster.costs);
+  Advice advice;
+  advice.text = replay_line(check);
+  Json json = {{"formula_off_least", check.band.least}, {"formula_off_most", check.band.most}};
+  if (check.replayed) {
+    json["step_time_s"] = seconds(*check.replayed);
+    json["formula_off"] = check.off();
+  }
+  if (check.deadlock) {
+    json["deadlock"] = *check.deadlock;
+  }
+  advice.json["replay"] = std::move(json);
   return advice;
 }
 

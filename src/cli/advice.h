@@ -1,4 +1,4 @@
-// What `plan` says beside the plan: --target, --sensitivity, --why, and what would fit.
+// What `plan` says beside the plan: --target, --sensitivity, --why, the replay, and what would fit.
 #pragma once
 
 #include <nlohmann/json.hpp>
@@ -34,6 +34,12 @@ Advice why_advice(const std::string& layout,
                   const Problem& problem,
                   const PlanResult& result,
                   const Evaluation& account);
+
+// The error band of the plan's step time (advisor/replay_check.h). Key "replay".
+Advice replay_advice(const Plan& plan,
+                     const Evaluation& account,
+                     const Graph& graph,
+                     const Problem& problem);
 
 // Key "would_fit": an array.
 Advice fitting_advice(const PlanRequest& request,

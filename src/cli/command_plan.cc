@@ -4,6 +4,7 @@
 #include <array>
 #include <atomic>
 #include <csignal>
+#include <cstdio>
 #include <cstdlib>
 #include <memory>
 #include <string>
@@ -265,15 +266,18 @@ int plan_command(const PlanFlags& flags) {
   const Advice advice =
       while_showing([] { return "plan found; planning again with what changes"; },
                     [&] { return advice_of(flags, request, find, problem, result, evaluation); });
+  const auto replay = [&] { return replay_advice(*result.plan, evaluation, graph, problem); };
   if (flags.json) {
     nlohmann::ordered_json json = result_json(flags, result);
     json.update(advice.json);
+    json.update(replay().json);
     json.update(account_json(*result.plan, evaluation));
     json["plan"] = plan_to_json(*result.plan, graph);
     fmt::print("{}", to_json_text(json));
   } else {
     print_plan(problem, graph, result, evaluation);
-    fmt::print("{}", advice.text);
+    std::fflush(stdout);  // the answer stands; the replay may take a moment
+    fmt::print("{}{}", replay().text, advice.text);
     if (!flags.output.empty()) {
       fmt::print("wrote {}\n", flags.output);
     }

@@ -1,4 +1,5 @@
 // find_plan: the combination search over graphs of all micro-batch counts.
+#include <algorithm>
 #include <memory>
 #include <vector>
 
@@ -6,6 +7,12 @@
 #include "core/stopwatch.h"
 #include "planner/combination_search.h"
 #include "planner/infeasible.h"
+#include "planner/methods/alpa_plan.h"
+#include "planner/methods/amp.h"
+#include "planner/methods/galvatron.h"
+#include "planner/methods/piper_plan.h"
+#include "planner/methods/plan_space.h"
+#include "planner/methods/uniap_plan.h"
 #include "planner/microbatches.h"
 #include "planner/model.h"
 #include "planner/runner_ups.h"
@@ -93,13 +100,54 @@ class PlanSearch {
   bool knows_all_ = false;  // search_ has the whole space
 };
 
+// What is left of a limit for plans of simpler spaces, should it end the search without proof.
+double seconds_of_simpler_spaces(Seconds limit) { return std::min(0.4 * limit.count, 5.0); }
+
+// The result of a search that a limit ended, at least as good as the quick methods' plans.
+void improve_by_simpler_spaces(const PlanRequest& request,
+                               const Cluster& cluster,
+                               const CostTable& costs,
+                               const Deadline& deadline,
+                               PlanResult& result) {
+  PlanRequest simpler = request;
+  simpler.runner_ups = RunnerUps::kSkip;
+  simpler.progress = nullptr;
+  for (const auto find : {find_uniap_plan,
+                          find_galvatron_plan,
+                          find_amp_plan,
+                          find_piper_graph_plan,
+                          find_alpa_plan,
+                          find_megatron_plan}) {
+    simpler.time_limit = Seconds(deadline.seconds_left());
+    PlanResult other = find(simpler, cluster, costs);
+    if (other.plan && planning::is_in_space(*other.plan, request, cluster) &&
+        (!result.plan || other.step_time < result.step_time)) {
+      result.plan = std::move(other.plan);
+      result.step_time = other.step_time;
+      const auto proved = static_cast<double>(result.lower_bound.count) * (1 + request.gap);
+      result.stop_reason = proved >= static_cast<double>(result.step_time.count)
+                               ? StopReason::kOptimal
+                               : StopReason::kFeasible;
+      result.lower_bound = std::min(result.lower_bound, result.step_time);
+    }
+  }
+}
+
 }  // namespace
 
 PlanResult find_plan(const PlanRequest& request, const Cluster& cluster, const CostTable& costs) {
   const Stopwatch watch;
   const planning::Deadline deadline =
       planning::Deadline::after(request.time_limit.count, request.stop);
-  PlanResult result = PlanSearch(request, cluster, costs, deadline).search();
+  const double limit = request.time_limit.count;
+  const bool is_limited = limit < 1e9;  // deadline.h
+  const planning::Deadline end_of_search = planning::Deadline::after(
+      is_limited ? limit - seconds_of_simpler_spaces(request.time_limit) : limit, request.stop);
+  PlanResult result = PlanSearch(request, cluster, costs, end_of_search).search();
+  if (result.stop_reason == StopReason::kFeasible ||
+      result.stop_reason == StopReason::kLimitReached) {
+    improve_by_simpler_spaces(request, cluster, costs, deadline, result);
+  }
   if (result.stop_reason == StopReason::kInfeasible && request.runner_ups == RunnerUps::kFind) {
     result.infeasibility = planning::explain_infeasible(request, cluster, costs, deadline);
   }

@@ -60,6 +60,26 @@ std::string formula_line(const Simulation& simulation, const Evaluation& evaluat
                      100 * off);
 }
 
+std::string replay_line(const ReplayCheck& check) {
+  const std::string band = fmt::format("{:+.1f} to {:+.1f} % on random {} pipelines",
+                                       100 * check.band.least,
+                                       100 * check.band.most,
+                                       to_string(check.band.schedule));
+  if (check.deadlock) {
+    return fmt::format("the schedule replayed: never ends: {}\n", *check.deadlock);
+  }
+  if (!check.replayed) {
+    return fmt::format(
+        "the schedule not replayed, for its length (`shardwise simulate` does); the formula was "
+        "off {}\n",
+        band);
+  }
+  return fmt::format("the schedule replayed: {}; the formula is off {:+.1f} % ({})\n",
+                     format_seconds(to_seconds(*check.replayed)),
+                     100 * check.off(),
+                     band);
+}
+
 std::string refined_table(const std::vector<RefinedPlan>& refined) {
   TextTable table({"candidate", "schedule", "formula", "replay", "fullest device", "fits"});
   for (const RefinedPlan& entry : refined) {

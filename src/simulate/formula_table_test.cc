@@ -9,6 +9,7 @@
 #include <tuple>
 
 #include "cost/evaluate.h"
+#include "cost/replay_band.h"
 #include "simulate/pipeline_model_testing.h"
 #include "simulate/simulate.h"
 
@@ -66,14 +67,18 @@ struct Setting {
   const char* name;
   double spread;    // of the stages' times
   double transfer;  // of the mean time of a pass, forward and backward together
-  int microbatches_per_stage;
+  double microbatches_per_stage;
+  enum class Passes { kAlike, kOwn } passes = Passes::kAlike;  // kOwn: F, B and W vary on their own
 };
 constexpr Setting kSettings[] = {{"equal stages, free transfers", 0, 0, 2},
                                  {"equal stages, transfers 10 %", 0, 0.1, 2},
                                  {"stages +-20 %, free transfers", 0.2, 0, 2},
                                  {"stages +-20 %, transfers 10 %", 0.2, 0.1, 2},
                                  {"the same, many micro-batches", 0.2, 0.1, 8},
-                                 {"stages +-20 %, transfers 50 %", 0.2, 0.5, 2}};
+                                 {"stages +-20 %, transfers 50 %", 0.2, 0.5, 2},
+                                 {"stages +-20 %, few micro-batches", 0.2, 0.1, 0.5},
+                                 {"each pass +-20 %", 0.2, 0.1, 2, Setting::Passes::kOwn},
+                                 {"each pass +-50 %", 0.5, 0.1, 2, Setting::Passes::kOwn}};
 
 PipelineModel random_pipeline(Schedule schedule, const Setting& setting, std::mt19937_64& random) {
   const int stages = 2 + static_cast<int>(random() % 7);
@@ -87,13 +92,18 @@ PipelineModel random_pipeline(Schedule schedule, const Setting& setting, std::mt
       time = times[static_cast<std::size_t>(k - stages)];
       continue;
     }
-    const double scale = factor(random);
-    time.forward = std::llround(1e6 * scale);
-    time.input = time.forward;
-    time.weight = time.forward;
+    const auto pass = [&] { return std::llround(1e6 * factor(random)); };
+    time.forward = pass();
+    const bool is_alike = setting.passes == Setting::Passes::kAlike;
+    time.input = is_alike ? time.forward : pass();
+    time.weight = is_alike ? time.forward : pass();
     time.transfer = std::llround(1.5e6 * setting.transfer);
   }
-  return pipeline_model(schedule, stages, chunks, setting.microbatches_per_stage * stages, times);
+  int microbatches = std::max(1, static_cast<int>(setting.microbatches_per_stage * stages));
+  if (schedule == Schedule::kInterleaved) {
+    microbatches = std::max(stages, microbatches / stages * stages);  // whole rounds
+  }
+  return pipeline_model(schedule, stages, chunks, microbatches, times);
 }
 
 TEST(FormulaTable, DifferencesToTheReplayAreThoseOfTheDocument) {
@@ -102,6 +112,8 @@ TEST(FormulaTable, DifferencesToTheReplayAreThoseOfTheDocument) {
   std::printf("seed %d; formula over replay - 1, mean and range in %%\n", static_cast<int>(kSeed));
   for (const Schedule schedule :
        {Schedule::kGpipe, Schedule::k1F1B, Schedule::k1F1BEager, Schedule::kInterleaved}) {
+    double band_least = 0;
+    double band_most = 0;
     for (const Setting& setting : kSettings) {
       std::mt19937_64 random(kSeed);
       double sum = 0;
@@ -131,13 +143,20 @@ TEST(FormulaTable, DifferencesToTheReplayAreThoseOfTheDocument) {
                   sum / kCases,
                   least,
                   most);
-      EXPECT_LE(most, 45) << to_string(schedule) << ", " << setting.name;
-      EXPECT_GE(least, -15) << to_string(schedule) << ", " << setting.name;
+      band_least = std::min(band_least, least);
+      band_most = std::max(band_most, most);
       if (setting.spread == 0 && setting.transfer == 0) {
         EXPECT_NEAR(most, 0, 1e-4);
         EXPECT_NEAR(least, 0, 1e-4);
       }
     }
+    // What `plan` prints is what was measured here, rounded outwards to 0.1 %.
+    const auto outwards = [](double percent) {
+      const double tenths = 10 * percent;
+      return (percent < 0 ? std::floor(tenths - 1e-6) : std::ceil(tenths - 1e-6)) / 1000;
+    };
+    EXPECT_NEAR(replay_band(schedule).least, outwards(band_least), 1e-9) << to_string(schedule);
+    EXPECT_NEAR(replay_band(schedule).most, outwards(band_most), 1e-9) << to_string(schedule);
   }
 }
 

@@ -12,7 +12,7 @@ TEST(Registry, UnknownMethodsNameTheKnownOnes) {
     planning_method("gurobi");
     FAIL() << "an unknown method was found";
   } catch (const InputError& error) {
-    EXPECT_THAT(error.what(), ::testing::HasSubstr("shardwise, megatron, amp"));
+    EXPECT_THAT(error.what(), ::testing::HasSubstr("shardwise, megatron, uniap"));
   }
 }
 

@@ -247,8 +247,19 @@ class UniapMilp {
   std::vector<std::vector<Milp::Term>> transfer_;      // o_j
 };
 
+// Whether two layers of a chain have equal strategies, and equal edges to the layer after them.
+bool are_alike(const UniapProblem& problem, std::size_t a, std::size_t b) {
+  const std::size_t last = problem.layers.size() - 1;
+  if (a == last || b == last) {
+    return a == b;
+  }
+  return problem.layers[a] == problem.layers[b] &&
+         problem.edges[a].same_stage == problem.edges[b].same_stage &&
+         problem.edges[a].next_stage == problem.edges[b].next_stage;
+}
+
 // The chain as a listed problem: UniAP's objective is 1F1B's with hidden transfers, its memory all
-// state. Layouts are strategy numbers; every layer is a block of its own.
+// state. Layouts are strategy numbers; layers with equal strategies and edges are one block.
 ListedProblem listed(const UniapProblem& problem, std::optional<int> only_strategy) {
   const int stages = num_stages(problem);
   ListedProblem result;
@@ -258,8 +269,17 @@ ListedProblem listed(const UniapProblem& problem, std::optional<int> only_strate
   result.schedules = {Schedule::k1F1BEager};
   result.min_stages = stages;
   result.max_stages = stages;
+  std::vector<std::size_t> layer_of_block;  // the first of them
   for (std::size_t u = 0; u < problem.layers.size(); ++u) {
-    result.layers.push_back(static_cast<int>(u));
+    const auto known =
+        std::find_if(layer_of_block.begin(), layer_of_block.end(), [&](std::size_t other) {
+          return are_alike(problem, other, u);
+        });
+    result.layers.push_back(static_cast<int>(known - layer_of_block.begin()));
+    if (known != layer_of_block.end()) {
+      continue;
+    }
+    layer_of_block.push_back(u);
     std::vector<ListedOption> options;
     for (std::size_t k = 0; k < problem.layers[u].size(); ++k) {
       if (only_strategy && *only_strategy != static_cast<int>(k)) {
@@ -274,8 +294,8 @@ ListedProblem listed(const UniapProblem& problem, std::optional<int> only_strate
     }
     result.options.push_back({std::move(options)});
   }
-  const auto move = [&problem](int block, int output, int input, bool is_same) {
-    const UniapEdge& edge = problem.edges[at(block)];
+  const auto move = [&problem, layer_of_block](int block, int output, int input, bool is_same) {
+    const UniapEdge& edge = problem.edges[layer_of_block[at(block)]];
     const auto& costs = is_same ? edge.same_stage : edge.next_stage;
     return std::optional(ListedMove{costs[at(output)][at(input)], Picoseconds(0)});
   };
@@ -301,7 +321,8 @@ UniapResult solve_listed(const UniapProblem& problem, std::optional<int> only_st
   for (std::size_t i = 0; i < found.plan->stages.size(); ++i) {
     const ListedStage& stage = found.plan->stages[i];
     for (std::size_t n = 0; n < stage.options.size(); ++n) {
-      const auto& options = instance.options[at(stage.first_layer) + n][0];
+      const int block = instance.layers[at(stage.first_layer) + n];
+      const auto& options = instance.options[at(block)][0];
       plan.stage.push_back(static_cast<int>(i));
       plan.strategy.push_back(options[at(stage.options[n])].input);
     }

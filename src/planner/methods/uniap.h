@@ -30,6 +30,8 @@ namespace shardwise {
 struct UniapStrategy {
   Picoseconds time{0};  // A
   Bytes memory{0};      // M
+
+  bool operator==(const UniapStrategy&) const = default;
 };
 
 struct UniapEdge {
