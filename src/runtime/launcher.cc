@@ -85,6 +85,30 @@ std::string mpirun_path() {
   ::_exit(kCannotStart);
 }
 
+// Runs a program to its end; its status as waitpid tells it. Throws RuntimeFailure if it cannot be
+// started or a signal ended it.
+int wait_status_of(const std::string& program, const std::vector<std::string>& arguments) {
+  const pid_t parent = ::getpid();
+  const pid_t child = ::fork();
+  if (child < 0) {
+    throw RuntimeFailure(fmt::format("cannot start {}: {}", program, std::strerror(errno)));
+  }
+  if (child == 0) {
+    ::prctl(PR_SET_PDEATHSIG, SIGTERM);
+    if (::getppid() != parent) {
+      ::_exit(1);  // the parent died before the signal was asked for
+    }
+    become(program, arguments);
+  }
+  int status = 0;
+  while (::waitpid(child, &status, 0) < 0 && errno == EINTR) {
+  }
+  if (WIFSIGNALED(status)) {
+    throw RuntimeFailure(fmt::format("{} was ended by signal {}", program, WTERMSIG(status)));
+  }
+  return status;
+}
+
 }  // namespace
 
 std::optional<LaunchedRank> launched_rank(const Environment& variable) {
@@ -147,23 +171,11 @@ int run_local_ranks(const std::string& binary,
   }
   const std::string program = mpirun_path();
   const std::vector<std::string> all = mpirun_arguments(binary, arguments, ranks, ::geteuid() == 0);
-  const pid_t parent = ::getpid();
-  const pid_t child = ::fork();
-  if (child < 0) {
-    throw RuntimeFailure(fmt::format("cannot start {}: {}", program, std::strerror(errno)));
-  }
-  if (child == 0) {
-    ::prctl(PR_SET_PDEATHSIG, SIGTERM);
-    if (::getppid() != parent) {
-      ::_exit(1);  // the parent died before the signal was asked for
-    }
-    become(program, all);
-  }
-  int status = 0;
-  while (::waitpid(child, &status, 0) < 0 && errno == EINTR) {
-  }
-  if (WIFSIGNALED(status)) {
-    throw RuntimeFailure(fmt::format("{} was ended by signal {}", program, WTERMSIG(status)));
+  int status = wait_status_of(program, all);
+  // On a busy machine the server of the launcher may be late: nothing has run then.
+  constexpr int kServerNotStarted = 213;
+  for (int again = 0; again < 3 && WEXITSTATUS(status) == kServerNotStarted; ++again) {
+    status = wait_status_of(program, all);
   }
   if (WEXITSTATUS(status) == 127) {
     throw InputError(program, "cannot be started; run scripts/setup.sh, or set SHARDWISE_MPIRUN");
