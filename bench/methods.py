@@ -23,7 +23,7 @@ METHODS = ["megatron", "uniap", "uniap-inter", "uniap-intra", "alpa", "amp", "ga
 # 12 models x 6 clusters x 3 batches
 MODELS = {
     "gpt2": 1024, "gpt2-medium": 1024, "gpt2-large": 1024, "bert-large-uncased": 512, "qwen3-0.6b": 4096,
-    "smollm2-135m": 2048, "llama-2-7b": 4096, "llama-3-8b": 4096, "qwen2-7b": 4096, "qwen3-8b": 4096,
+    "smollm2-135m": 2048, "llama-2-7b": 2048, "llama-3-8b": 4096, "qwen2-7b": 4096, "qwen3-8b": 4096,
     "mistral-7b-v0.1-family": 4096, "gpt-neox-20b": 2048,
 }
 PRESETS = ["dgx-a100:1", "dgx-a100:2", "dgx-h100:1", "dgx-h100:2"]
