@@ -11,7 +11,6 @@
 #include <vector>
 
 #include "cost/modelled_table.h"
-#include "graph/layer_body.h"
 #include "models/model.h"
 #include "planner/planner.h"
 #include "report/plan_report.h"
@@ -58,35 +57,24 @@ struct Shape {
   std::int64_t batch = 8;
 };
 
-std::string config_of(const Shape& shape) {
-  if (shape.type == "gpt2") {
-    return fmt::format(R"({{"model_type": "gpt2", "vocab_size": {}, "n_embd": {}, "n_inner": {},
-                        "n_layer": {}, "n_head": {}, "n_positions": 8192}})",
-                       shape.vocabulary,
-                       shape.hidden,
-                       shape.ffn,
-                       shape.layers,
-                       shape.heads);
-  }
+PlanRequest request_of(const Shape& shape) {
   const std::string experts =
       shape.experts > 0
           ? fmt::format(R"("num_local_experts": {}, "num_experts_per_tok": 2,)", shape.experts)
           : "";
-  return fmt::format(R"({{"model_type": "{}", {} "vocab_size": {}, "hidden_size": {},
+  const ModelConfig model = parse_model_config(
+      parse_json(fmt::format(R"({{"model_type": "{}", {} "vocab_size": {}, "hidden_size": {},
                       "intermediate_size": {}, "num_hidden_layers": {}, "num_attention_heads": {},
                       "num_key_value_heads": {}, "max_position_embeddings": 8192}})",
-                     shape.type,
-                     experts,
-                     shape.vocabulary,
-                     shape.hidden,
-                     shape.ffn,
-                     shape.layers,
-                     shape.heads,
-                     shape.heads);
-}
-
-PlanRequest request_of(const Shape& shape) {
-  const ModelConfig model = parse_model_config(parse_json(config_of(shape), "config.json"));
+                             shape.type,
+                             experts,
+                             shape.vocabulary,
+                             shape.hidden,
+                             shape.ffn,
+                             shape.layers,
+                             shape.heads,
+                             shape.heads),
+                 "config.json"));
   PlanRequest request;
   request.graph = [model, sequence = shape.sequence](std::int64_t microbatch) {
     return build_graph(model, microbatch, sequence);
@@ -190,71 +178,6 @@ TEST(Found, MegatronsBlockShardingOnAFastNode) {
     }
     for (const char* op : {"mlp.gate", "mlp.up", "mlp.down"}) {
       EXPECT_EQ(found->degree(layer, op, {"f"}), 4) << op;
-    }
-  }
-}
-
-// How often a layer moves activations between devices: reductions are all-reduces and
-// reduce-scatters.
-struct Movements {
-  int reductions = 0;
-  int scatters = 0;
-  int gathers = 0;
-  int others = 0;
-};
-
-Movements movements_of(const std::vector<LayerStep>& steps) {
-  Movements count;
-  for (const LayerStep& step : steps) {
-    if (step.kind != LayerStep::Kind::kCollective) {
-      continue;
-    }
-    switch (step.collective.kind) {
-      case CollectiveKind::kAllReduce:
-        ++count.reductions;
-        break;
-      case CollectiveKind::kReduceScatter:
-        ++count.reductions;
-        ++count.scatters;
-        break;
-      case CollectiveKind::kAllGather:
-        ++count.gathers;
-        break;
-      case CollectiveKind::kSlice:
-        break;
-      default:
-        ++count.others;
-    }
-  }
-  return count;
-}
-
-// The same of a GPT block at micro-batch 1 on a mesh without a data axis, with its traffic: one
-// reduction, or one reduce-scatter and all-gather, for each half of the block and direction.
-TEST(Found, MegatronsLinearsAndReductionsInAGptBlock) {
-  Shape shape;
-  shape.type = "gpt2";
-  shape.batch = 1;
-  shape.sequence = 512;
-  PlanRequest request = request_of(shape);
-  request.limits.max_stages = 1;
-  request.limits.max_data_degree = 1;
-  const auto found = find(request, {});
-  ASSERT_TRUE(found);
-  SCOPED_TRACE(plan_strip(found->plan, found->graph));
-  for (int layer = 1; layer < found->last_layer(); ++layer) {
-    for (const char* op : {"attention.q", "attention.k", "attention.v", "attention.o"}) {
-      EXPECT_EQ(found->degree(layer, op, {"n"}), 4) << op;
-    }
-    for (const char* op : {"mlp.up", "mlp.down"}) {
-      EXPECT_EQ(found->degree(layer, op, {"f"}), 4) << op;
-    }
-    const LayerBody body = make_layer_body(found->graph, found->plan, layer);
-    for (const std::vector<LayerStep>* steps : {&body.forward, &body.backward}) {
-      const Movements count = movements_of(*steps);
-      EXPECT_EQ(count.reductions, 2);
-      EXPECT_EQ(count.gathers, count.scatters);
-      EXPECT_EQ(count.others, 0);
     }
   }
 }

@@ -33,7 +33,9 @@ LoadedReport load_report(const std::string& path) {
   SimulationOptions options;
   options.timeline = SimulationOptions::Timeline::kRecord;
   report.simulation = simulate(plan, report.loaded.graph, cluster.cluster, *cluster.costs, options);
-  report.evaluation = formula_evaluation(report.loaded);
+  if (traits_of(plan.schedule).has_cost_formula) {
+    report.evaluation = evaluate(plan, report.loaded.graph, cluster.cluster, *cluster.costs);
+  }
   return report;
 }
 

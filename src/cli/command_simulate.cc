@@ -101,7 +101,10 @@ int simulate_command(const SimulateFlags& flags) {
     fmt::print(stderr, "{}: deadlock: {}\n", flags.plan, *simulation.deadlock);
     return kExitRunFailed;
   }
-  const std::optional<Evaluation> evaluation = formula_evaluation(loaded);
+  std::optional<Evaluation> evaluation;
+  if (traits_of(plan.schedule).has_cost_formula) {
+    evaluation = evaluate(plan, loaded.graph, cluster, costs);
+  }
   if (!flags.trace.empty()) {
     write_file_atomically(flags.trace, to_trace_json(simulation, loaded.graph));
   }

@@ -92,14 +92,6 @@ LoadedPlan load_plan(const std::string& path) {
   return loaded;
 }
 
-std::optional<Evaluation> formula_evaluation(const LoadedPlan& loaded) {
-  const PlanFile& file = loaded.file;
-  if (!traits_of(file.plan.schedule).has_cost_formula) {
-    return std::nullopt;
-  }
-  return evaluate(file.plan, loaded.graph, file.cluster.cluster, *file.cluster.costs);
-}
-
 PlanFile make_plan_file(const Problem& problem,
                         const Plan& plan,
                         const Evaluation& evaluation,

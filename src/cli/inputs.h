@@ -61,8 +61,6 @@ struct LoadedPlan {
 };
 // Throws InputError for what read_plan_file and the model's reader refuse.
 LoadedPlan load_plan(const std::string& path);
-// By the cost formulas; nothing for schedules that can only be replayed.
-std::optional<Evaluation> formula_evaluation(const LoadedPlan& loaded);
 
 // What is written as a plan file: the problem, the plan, and what is promised of it. `prediction`
 // says method, proof and space; its step time and memory are taken from `evaluation`.

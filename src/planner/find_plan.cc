@@ -1,9 +1,9 @@
 // find_plan: the combination search over graphs of all micro-batch counts.
+#include <chrono>
 #include <memory>
 #include <vector>
 
 #include "core/errors.h"
-#include "core/stopwatch.h"
 #include "planner/combination_search.h"
 #include "planner/infeasible.h"
 #include "planner/microbatches.h"
@@ -96,7 +96,7 @@ class PlanSearch {
 }  // namespace
 
 PlanResult find_plan(const PlanRequest& request, const Cluster& cluster, const CostTable& costs) {
-  const Stopwatch watch;
+  const auto begin = std::chrono::steady_clock::now();
   const planning::Deadline deadline =
       planning::Deadline::after(request.time_limit.count, request.stop);
   PlanResult result = PlanSearch(request, cluster, costs, deadline).search();
@@ -106,7 +106,8 @@ PlanResult find_plan(const PlanRequest& request, const Cluster& cluster, const C
   if (result.plan && request.runner_ups == RunnerUps::kFind) {
     result.runner_ups = planning::find_runner_ups(request, cluster, costs, deadline);
   }
-  result.search_time = watch.elapsed();
+  result.search_time =
+      Seconds(std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
   return result;
 }
 

@@ -7,10 +7,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <chrono>
 #include <memory>
 
 #include "core/errors.h"
-#include "core/stopwatch.h"
 #include "planner/deadline.h"
 #include "planner/microbatches.h"
 #include "planner/space.h"
@@ -364,9 +364,10 @@ PlanResult find_target_plan(const PlanRequest& request,
                             Framework target,
                             const Cluster& cluster,
                             const CostTable& costs) {
-  const Stopwatch watch;
+  const auto begin = std::chrono::steady_clock::now();
   PlanResult result = TargetSearch(request, target, cluster, costs).search();
-  result.search_time = watch.elapsed();
+  result.search_time =
+      Seconds(std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
   return result;
 }
 

@@ -7,11 +7,11 @@
 
 #include <algorithm>
 #include <array>
+#include <chrono>
 #include <memory>
 #include <numeric>
 
 #include "core/errors.h"
-#include "core/stopwatch.h"
 #include "profile/samples.h"
 
 namespace shardwise {
@@ -22,6 +22,10 @@ constexpr int kLadderSizes = 7;
 constexpr int kFewestRepetitions = 5;
 constexpr int kMostRepetitions = 41;
 
+double now() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
 // Runs `before` and `once` between barriers until the time is used up, the same number of times on
 // every rank; the samples are of `once`. The first run is not counted.
 std::vector<double> repeat(
@@ -31,17 +35,19 @@ std::vector<double> repeat(
     const std::function<void()>& before = [] {}) {
   std::vector<double> samples;
   everyone.barrier();
-  std::array<double, 1> warm_up{time_of([&] {
-                                  before();
-                                  once();
-                                }).count};
+  double begin = now();
+  before();
+  once();
+  std::array<double, 1> warm_up{now() - begin};
   everyone.control_max(warm_up);
   const int repetitions = static_cast<int>(std::clamp<double>(
       budget.count / std::max(warm_up[0], 1e-6), kFewestRepetitions, kMostRepetitions));
   for (int i = 0; i < repetitions; ++i) {
     everyone.barrier();
     before();
-    samples.push_back(time_of(once).count);
+    begin = now();
+    once();
+    samples.push_back(now() - begin);
   }
   return samples;
 }

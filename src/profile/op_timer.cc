@@ -2,10 +2,10 @@
 
 #include <ATen/ATen.h>
 
+#include <chrono>
 #include <utility>
 
 #include "core/errors.h"
-#include "core/stopwatch.h"
 #include "runtime/kernel.h"
 
 namespace shardwise {
@@ -58,6 +58,13 @@ void warm(at::Tensor& tensor) {
   if (tensor.is_floating_point()) {
     tensor.mul_(1);
   }
+}
+
+template <typename Run>
+Seconds timed(const Run& run) {
+  const auto begin = std::chrono::steady_clock::now();
+  run();
+  return Seconds(std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
 }
 
 }  // namespace
@@ -157,7 +164,7 @@ Seconds TimedOp::measure_forward() {
   for (at::Tensor& input : state_->inputs) {
     warm(input);
   }
-  return time_of([&] {
+  return timed([&] {
     state_->results =
         kernel_of(state_->required.op.kind).forward(state_->context, state_->inputs, {});
   });
@@ -174,7 +181,7 @@ Seconds TimedOp::measure(Direction direction) {
   const Kernel& kernel = kernel_of(state_->required.op.kind);
   const Kernel::BackwardInputs in = state_->backward_inputs();
   std::vector<at::Tensor> gradients;
-  return time_of([&] {
+  return timed([&] {
     if (direction == Direction::kBackwardInput) {
       gradients = kernel.backward_input(state_->context, in);
     } else if (direction == Direction::kBackwardWeight) {

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <array>
+#include <chrono>
 #include <ctime>
 #include <fstream>
 #include <memory>
@@ -13,7 +14,6 @@
 #include <utility>
 
 #include "core/errors.h"
-#include "core/stopwatch.h"
 #include "core/version.h"
 #include "graph/layer_body.h"
 #include "profile/communication_timer.h"
@@ -39,13 +39,24 @@ constexpr Bytes kBatchMemory{std::int64_t{1} << 30};  // tensors of the ops that
 constexpr int kRepetitions = 9;
 constexpr int kLadderSizes = 6;
 
+double now() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+template <typename Run>
+double seconds_of(const Run& run) {
+  const double begin = now();
+  run();
+  return now() - begin;
+}
+
 // Seconds of repeated runs; the first is not counted.
 template <typename Run>
 std::vector<double> samples_of(const Run& run) {
   run();
   std::vector<double> samples;
   for (int i = 0; i < kRepetitions; ++i) {
-    samples.push_back(time_of(run).count);
+    samples.push_back(seconds_of(run));
   }
   return samples;
 }
@@ -174,7 +185,7 @@ class Profiler {
     }
     everyone_->barrier();
     run_round(batch, nullptr);
-    const double warm = time_of([&] { run_round(batch, &samples); }).count;
+    const double warm = seconds_of([&] { run_round(batch, &samples); });
     const int rounds = rounds_for(warm, budget);
     for (int i = 1; i < rounds; ++i) {
       everyone_->barrier();
@@ -281,16 +292,15 @@ class Profiler {
     std::array<std::vector<double>, 3> samples;
     for (int i = 0; i < kRepetitions; ++i) {
       everyone_->barrier();
-      samples[0].push_back(time_of(compute).count);
+      samples[0].push_back(seconds_of(compute));
       everyone_->barrier();
-      samples[1].push_back(time_of(reduce).count);
+      samples[1].push_back(seconds_of(reduce));
       everyone_->barrier();
-      const Seconds together = time_of([&] {
+      samples[2].push_back(seconds_of([&] {
         thread.start(reduce);
         compute();
         thread.wait_all();
-      });
-      samples[2].push_back(together.count);
+      }));
     }
     const double c = summarize_over_ranks(samples[0], kCountedOfWork, *everyone_).time.count;
     const double r = summarize_over_ranks(samples[1], kCountedOfWork, *everyone_).time.count;

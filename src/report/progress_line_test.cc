@@ -23,9 +23,7 @@ std::string said_during(milliseconds time) {
 
 TEST(ProgressLine, LeavesShortWorkAlone) { EXPECT_EQ(said_during(milliseconds(300)), ""); }
 
-TEST(ProgressLine, SaysWhereLongWorkIs) {
-  EXPECT_EQ(said_during(milliseconds(3000)), "half done\n");
-}
+TEST(ProgressLine, SaysWhereLongWorkIs) { EXPECT_EQ(said_during(milliseconds(3000)), "half done\n"); }
 
 }  // namespace
 }  // namespace shardwise

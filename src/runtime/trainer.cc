@@ -3,12 +3,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <chrono>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <vector>
 
 #include "core/errors.h"
-#include "core/stopwatch.h"
 #include "core/text.h"
 #include "files/atomic_file.h"
 #include "files/json_writer.h"
@@ -23,6 +23,12 @@
 
 namespace shardwise {
 namespace {
+
+using Clock = std::chrono::steady_clock;
+
+Seconds since(Clock::time_point start) {
+  return Seconds(std::chrono::duration<double>(Clock::now() - start).count());
+}
 
 // Tokens below this have a row in the embedding.
 std::int64_t vocabulary_of(const Graph& graph) {
@@ -149,9 +155,9 @@ class Trainer {
     record.step = step;
     record.learning_rate = learning_rate_at(options_.learning_rate, step);
     data_.batches.set_step(step);
-    const Stopwatch watch;
+    const Clock::time_point start = Clock::now();
     const StepResult result = executor_.run_step(step, record.learning_rate, data_.batches);
-    record.step_time = watch.elapsed();
+    record.step_time = since(start);
     record.loss = result.loss;
     record.gradient_norm = result.gradient_norm;
     const std::int64_t tokens = model_.plan.batch * model_.plan.sequence;

@@ -1,12 +1,12 @@
 #include "planner/methods/amp.h"
 
 #include <algorithm>
+#include <chrono>
 #include <limits>
 #include <memory>
 #include <optional>
 
 #include "core/errors.h"
-#include "core/stopwatch.h"
 #include "cost/evaluator.h"
 #include "planner/deadline.h"
 #include "planner/methods/plan_space.h"
@@ -281,9 +281,10 @@ std::vector<int> split_layers(const std::vector<Picoseconds>& layers,
 PlanResult find_amp_plan(const PlanRequest& request,
                          const Cluster& cluster,
                          const CostTable& costs) {
-  const Stopwatch watch;
+  const auto begin = std::chrono::steady_clock::now();
   PlanResult result = AmpSearch(request, cluster, costs).search();
-  result.search_time = watch.elapsed();
+  result.search_time =
+      Seconds(std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
   return result;
 }
 

@@ -1,12 +1,12 @@
 #include "planner/methods/galvatron.h"
 
 #include <algorithm>
+#include <chrono>
 #include <memory>
 #include <optional>
 #include <vector>
 
 #include "core/errors.h"
-#include "core/stopwatch.h"
 #include "cost/evaluator.h"
 #include "planner/deadline.h"
 #include "planner/methods/plan_space.h"
@@ -209,9 +209,10 @@ class GalvatronGraphSearch {
 PlanResult find_galvatron_plan(const PlanRequest& request,
                                const Cluster& cluster,
                                const CostTable& costs) {
-  const Stopwatch watch;
+  const auto begin = std::chrono::steady_clock::now();
   PlanResult result = GalvatronGraphSearch(request, cluster, costs).search();
-  result.search_time = watch.elapsed();
+  result.search_time =
+      Seconds(std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
   return result;
 }
 
