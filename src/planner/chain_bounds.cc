@@ -11,9 +11,34 @@ std::size_t at(int index) { return static_cast<std::size_t>(index); }
 
 }  // namespace
 
-ChainBounds::ChainBounds(
-    Problem& model, const LayerChain& chain, int shape, TieCase tie, const Weights& weights)
-    : model_(model), chain_(chain), shape_(shape), tie_(tie), weights_(weights) {}
+RunNumbers::RunNumbers(const Problem& problem, const LayerChain& chain)
+    : numbers_(at(chain.size() + 1) * at(chain.size() + 1), -1) {
+  for (const int layer : chain.layers) {
+    blocks_.push_back(problem.block_of(layer));
+  }
+}
+
+int RunNumbers::of(int begin, int end) {
+  int& number = numbers_[at(begin) * (blocks_.size() + 1) + at(end)];
+  if (number < 0) {
+    const std::vector<int> run(blocks_.begin() + begin, blocks_.begin() + end);
+    number = known_.try_emplace(run, static_cast<int>(known_.size())).first->second;
+  }
+  return number;
+}
+
+ChainBounds::ChainBounds(Problem& model,
+                         const LayerChain& chain,
+                         RunNumbers& numbers,
+                         int shape,
+                         TieCase tie,
+                         const Weights& weights)
+    : model_(model),
+      chain_(chain),
+      numbers_(numbers),
+      shape_(shape),
+      tie_(tie),
+      weights_(weights) {}
 
 const BlockBound& ChainBounds::block(int i) {
   const int layer = chain_.layers[at(i)];
@@ -42,14 +67,12 @@ int ChainBounds::first_entry(int i) {
 
 const Matrix& ChainBounds::run(int begin, int end) {
   SHARDWISE_CHECK(begin < end, "a run has a layer");
-  std::vector<int> blocks;
-  for (int i = begin; i < end; ++i) {
-    blocks.push_back(model_.block_of(chain_.layers[at(i)]));
+  const std::size_t number = at(numbers_.of(begin, end));
+  if (number >= runs_.size()) {
+    runs_.resize(number + 1);
   }
-  const int number = classes_.try_emplace(blocks, static_cast<int>(classes_.size())).first->second;
-  const auto known = runs_.find(number);
-  if (known != runs_.end()) {
-    return known->second;
+  if (runs_[number] != nullptr) {
+    return *runs_[number];
   }
   model_.deadline().check();
   const Matrix& first = block(begin).minimum;
@@ -76,7 +99,8 @@ const Matrix& ChainBounds::run(int begin, int end) {
     }
     result = std::move(longer);
   }
-  return runs_.emplace(number, std::move(result)).first->second;
+  runs_[number] = std::make_unique<Matrix>(std::move(result));
+  return *runs_[number];
 }
 
 std::vector<double> ChainBounds::least_to(int begin, int end) {

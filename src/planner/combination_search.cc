@@ -1,8 +1,8 @@
 #include "planner/combination_search.h"
 
 #include <algorithm>
+#include <cmath>
 #include <map>
-#include <set>
 #include <tuple>
 
 namespace shardwise::planning {
@@ -16,6 +16,7 @@ struct Combination {
   int chunks = 1;
   TieCase tie = TieCase::kNone;
   double coarse_weight = 0;  // serves all numbers of stages of a micro-batch count
+  double shared_weight = 0;  // a power of two: serves several of them
   bool is_sharp = false;
   bool is_solved = false;
 };
@@ -55,15 +56,13 @@ class CombinationSearch::Impl {
       return a->search->bound() < b->search->bound();
     });
     for (Combination* combination : order) {
-      if (combination->search->bound() < incumbent_.cutoff()) {
+      if (combination->search->can_win(combination->coarse_weight, InFlight::kOne)) {
         combination->search->try_equal_stages();
       }
     }
-    for (Combination& combination : combinations_) {
-      if (combination.search->bound() < incumbent_.cutoff()) {
-        combination.search->raise_bound(combination.stages == 1 ? combination.search->step_weight()
-                                                                : combination.coarse_weight);
-        combination.search->release();
+    for (Combination* combination : order) {
+      if (combination->search->can_win(combination->coarse_weight, InFlight::kOne)) {
+        combination->search->can_win(combination->shared_weight, InFlight::kRounded);
       }
     }
     incumbent_.report_bound(bound());
@@ -164,14 +163,20 @@ class CombinationSearch::Impl {
   void add_combination(Problem& problem, Schedule schedule, int stages, int chunks, TieCase tie) {
     StageSearch& stage_search = stages_of(problem, chunks, tie);
     Combination combination;
-    combination.search = std::make_unique<PipelineSearch>(
-        problem, stage_search, PipelineShape{schedule, stages, chunks, tie}, incumbent_);
+    combination.search =
+        std::make_unique<PipelineSearch>(problem,
+                                         stage_search,
+                                         PipelineShape{schedule, stages, chunks, tie},
+                                         classes_of(problem),
+                                         layer_work_of(problem, stage_search, tie),
+                                         incumbent_);
     combination.problem = &problem;
     combination.stages = stages;
     combination.chunks = chunks;
     combination.tie = tie;
     const int most_stages = most_stages_of(problem);
     combination.coarse_weight = 1.0 / (problem.num_microbatches() + most_stages - 1);
+    combination.shared_weight = std::exp2(std::floor(std::log2(combination.search->step_weight())));
     combinations_.push_back(std::move(combination));
   }
 
@@ -193,36 +198,49 @@ class CombinationSearch::Impl {
     return *stage_search;
   }
 
-  // Devices times weighted time of one micro-batch, each layer on the mesh that wastes least.
-  double work_of(const Combination& combination) {
-    Problem& problem = *combination.problem;
-    const auto [entry, is_new] = work_.try_emplace({&problem, combination.tie}, 0);
+  const PlaceClasses& classes_of(Problem& problem) {
+    const auto [entry, is_new] = classes_.try_emplace(&problem);
+    if (is_new) {
+      entry->second = place_classes(problem);
+    }
+    return entry->second;
+  }
+
+  // Devices times weighted time of one micro-batch of each layer, on the mesh that wastes least.
+  const std::vector<double>& block_work_of(Problem& problem, TieCase tie) {
+    const auto [entry, is_new] = work_.try_emplace({&problem, tie});
     if (!is_new) {
       return entry->second;
     }
-    std::set<std::pair<int, int>> shapes;  // (shape, devices)
-    for (int used = 0; used < problem.places().num_states(); ++used) {
-      for (const StagePlaces::Step& step : problem.places().steps(used)) {
-        for (const int shape : problem.shapes_at(step.place)) {
-          shapes.emplace(shape, step.place.size);
-        }
-      }
-    }
-    StageSearch& stages = stages_of(problem, 1, combination.tie);
+    StageSearch& stages = stages_of(problem, 1, tie);
+    const double weight = 1.0 / (problem.num_microbatches() + most_stages_of(problem) - 1);
     std::map<int, double> least;  // by block
     for (int layer = 0; layer < problem.num_layers(); ++layer) {
       const auto [work, is_new_block] = least.try_emplace(problem.block_of(layer), kForbidden);
-      if (is_new_block) {
-        for (const auto& [shape, devices] : shapes) {
+      for (const PlaceClass& place : classes_of(problem).classes) {
+        for (const int shape : is_new_block ? place.shapes : std::vector<int>{}) {
           StageKey key;
           key.shape = shape;
           key.begin = layer;
           key.end = layer + 1;
-          work->second =
-              std::min(work->second, devices * stages.bound(key, combination.coarse_weight));
+          work->second = std::min(work->second, place.size * stages.bound(key, weight));
         }
       }
-      entry->second += work->second;
+      entry->second.push_back(work->second);
+    }
+    return entry->second;
+  }
+
+  // Of the chain's layers, as a relaxation weighs them: above zero and finite.
+  const std::vector<double>& layer_work_of(Problem& problem, StageSearch& stages, TieCase tie) {
+    const auto [entry, is_new] = layer_work_.try_emplace(&stages);
+    if (is_new) {
+      const LayerChain& chain = stages.chain();
+      for (int i = 0; i < chain.size(); ++i) {
+        const double work = block_work_of(
+            problem, tie)[static_cast<std::size_t>(chain.layers[static_cast<std::size_t>(i)])];
+        entry->second.push_back(work == kForbidden ? 1 : std::max(1.0, chain.times(i) * work));
+      }
     }
     return entry->second;
   }
@@ -231,7 +249,10 @@ class CombinationSearch::Impl {
   // and their sum at least work / (N - P + 1), for no stage is larger than that.
   double work_bound(const Combination& combination) {
     Problem& problem = *combination.problem;
-    const double work = work_of(combination);
+    double work = 0;
+    for (const double layer : block_work_of(problem, combination.tie)) {
+      work += layer;
+    }
     const double devices = problem.places().num_free(0);
     const double period = work / devices;
     const int m = problem.num_microbatches();
@@ -257,7 +278,9 @@ class CombinationSearch::Impl {
   const CombinationLimits limits_;
   Incumbent& incumbent_;
   std::vector<Combination> combinations_;
-  std::map<std::pair<const Problem*, TieCase>, double> work_;
+  std::map<const Problem*, PlaceClasses> classes_;
+  std::map<std::pair<const Problem*, TieCase>, std::vector<double>> work_;  // by layer
+  std::map<const StageSearch*, std::vector<double>> layer_work_;            // by layer of the chain
   std::map<std::tuple<const Problem*, int, TieCase>, std::unique_ptr<StageSearch>> stages_;
 };
 

@@ -23,9 +23,10 @@ int Elimination::add_variable(int domain_size) {
   return static_cast<int>(sizes_.size()) - 1;
 }
 
-void Elimination::add_factor(std::vector<int> scope, std::vector<double> values) {
+int Elimination::add_factor(std::vector<int> scope, std::vector<double> values) {
   SHARDWISE_CHECK(values.size() == table_size(scope), "a factor has a value for each combination");
   factors_.push_back({std::move(scope), std::move(values)});
+  return static_cast<int>(factors_.size()) - 1;
 }
 
 std::size_t Elimination::table_size(const std::vector<int>& scope) const {
@@ -50,27 +51,38 @@ std::vector<std::size_t> Elimination::strides_in(const std::vector<int>& scope,
   return strides;
 }
 
-Elimination::Table Elimination::add_up(const std::vector<int>& scope,
-                                       const std::vector<const Table*>& tables) const {
-  Table sum{scope, std::vector<double>(table_size(scope), 0)};
-  std::vector<int> digits(scope.size());
-  for (const Table* table : tables) {
-    const std::vector<std::size_t> strides = strides_in(scope, *table);
-    std::fill(digits.begin(), digits.end(), 0);
-    std::size_t index = 0;
-    for (double& value : sum.values) {
-      value += table->values[index];
-      for (std::size_t d = scope.size(); d-- > 0;) {
-        index += strides[d];
-        if (++digits[d] < sizes_[at(scope[d])]) {
-          break;
-        }
-        index -= strides[d] * at(digits[d]);
-        digits[d] = 0;
+const Elimination::Table& Elimination::table_of(const Source& source) const {
+  return source.is_factor ? factors_[at(source.number)] : buckets_[at(source.number)].message;
+}
+
+std::vector<std::uint32_t> Elimination::entries_in(const std::vector<int>& scope,
+                                                   const Table& table) const {
+  const std::vector<std::size_t> strides = strides_in(scope, table);
+  std::vector<std::uint32_t> entries(table_size(scope));
+  std::vector<int> digits(scope.size(), 0);
+  std::size_t index = 0;
+  for (std::uint32_t& entry : entries) {
+    entry = static_cast<std::uint32_t>(index);
+    for (std::size_t d = scope.size(); d-- > 0;) {
+      index += strides[d];
+      if (++digits[d] < sizes_[at(scope[d])]) {
+        break;
       }
+      index -= strides[d] * at(digits[d]);
+      digits[d] = 0;
     }
   }
-  return sum;
+  return entries;
+}
+
+void Elimination::add_up(const std::vector<Source>& sources, Table& sum) const {
+  std::fill(sum.values.begin(), sum.values.end(), 0);
+  for (const Source& source : sources) {
+    const double* values = table_of(source).values.data();
+    for (std::size_t i = 0; i < sum.values.size(); ++i) {
+      sum.values[i] += values[source.entries[i]];
+    }
+  }
 }
 
 Elimination::Table Elimination::minimise_to(const Table& table,
@@ -95,29 +107,30 @@ Elimination::Table Elimination::minimise_to(const Table& table,
 
 void Elimination::run(const std::vector<int>& kept) {
   kept_ = kept;
+  order_elimination();
+  run_again();
+}
+
+void Elimination::order_elimination() {
   buckets_.clear();
   // Tables not yet consumed: factors, and messages by bucket number.
-  struct Open {
-    const Table* table;
-    int bucket;  // -1: a factor
-  };
-  std::vector<Open> open;
-  for (const Table& factor : factors_) {
-    open.push_back({&factor, -1});
+  std::vector<Source> open;
+  for (int factor = 0; factor < static_cast<int>(factors_.size()); ++factor) {
+    open.push_back({true, factor, {}});
   }
   std::vector<int> remaining;
   for (int v = 0; v < static_cast<int>(sizes_.size()); ++v) {
-    if (!contains(kept, v)) {
+    if (!contains(kept_, v)) {
       remaining.push_back(v);
     }
   }
-  buckets_.reserve(remaining.size());
   consumer_.assign(remaining.size(), -1);
   const auto neighbours = [&](int variable) {
     std::vector<int> scope;
-    for (const Open& table : open) {
-      if (contains(table.table->scope, variable)) {
-        for (const int other : table.table->scope) {
+    for (const Source& source : open) {
+      const std::vector<int>& others = table_of(source).scope;
+      if (contains(others, variable)) {
+        for (const int other : others) {
           if (other != variable && !contains(scope, other)) {
             scope.push_back(other);
           }
@@ -139,26 +152,43 @@ void Elimination::run(const std::vector<int>& kept) {
     }
     Bucket bucket;
     bucket.variable = chosen;
-    std::vector<int> scope = neighbours(chosen);
-    std::vector<const Table*> mine;
-    const int number = static_cast<int>(buckets_.size());
-    std::erase_if(open, [&](const Open& table) {
-      if (!contains(table.table->scope, chosen)) {
-        return false;
-      }
-      mine.push_back(table.table);
-      if (table.bucket >= 0) {
-        consumer_[at(table.bucket)] = number;
-      }
-      return true;
-    });
+    const std::vector<int> scope = neighbours(chosen);
     std::vector<int> full{chosen};
     full.insert(full.end(), scope.begin(), scope.end());
-    bucket.sum = add_up(full, mine);
+    const int number = static_cast<int>(buckets_.size());
+    std::erase_if(open, [&](const Source& source) {
+      if (!contains(table_of(source).scope, chosen)) {
+        return false;
+      }
+      if (!source.is_factor) {
+        consumer_[at(source.number)] = number;
+      }
+      bucket.sources.push_back(
+          {source.is_factor, source.number, entries_in(full, table_of(source))});
+      return true;
+    });
     const std::size_t size = table_size(scope);
-    bucket.message = {scope, std::vector<double>(size, kForbidden)};
-    bucket.best.assign(size, 0);
-    for (int value = 0; value < sizes_[at(chosen)]; ++value) {
+    bucket.sum = {full, std::vector<double>(size * at(sizes_[at(chosen)]))};
+    bucket.message = {scope, std::vector<double>(size)};
+    bucket.best.resize(size);
+    buckets_.push_back(std::move(bucket));
+    open.push_back({false, number, {}});
+    std::erase(remaining, chosen);
+  }
+  root_ = {kept_, std::vector<double>(table_size(kept_))};
+  root_sources_ = std::move(open);
+  for (Source& source : root_sources_) {
+    source.entries = entries_in(kept_, table_of(source));
+  }
+}
+
+void Elimination::run_again() {
+  for (Bucket& bucket : buckets_) {
+    add_up(bucket.sources, bucket.sum);
+    const std::size_t size = bucket.message.values.size();
+    std::fill(bucket.message.values.begin(), bucket.message.values.end(), kForbidden);
+    std::fill(bucket.best.begin(), bucket.best.end(), 0);
+    for (int value = 0; value < sizes_[at(bucket.variable)]; ++value) {
       const double* row = bucket.sum.values.data() + at(value) * size;
       for (std::size_t i = 0; i < size; ++i) {
         if (row[i] < bucket.message.values[i]) {
@@ -167,15 +197,8 @@ void Elimination::run(const std::vector<int>& kept) {
         }
       }
     }
-    buckets_.push_back(std::move(bucket));
-    open.push_back({&buckets_.back().message, number});
-    std::erase(remaining, chosen);
   }
-  std::vector<const Table*> rest;
-  for (const Open& table : open) {
-    rest.push_back(table.table);
-  }
-  root_ = add_up(kept, rest);
+  add_up(root_sources_, root_);
 }
 
 std::vector<int> Elimination::minimiser(const std::vector<int>& kept_values) const {

@@ -9,6 +9,7 @@
 // Work and memory: product of the domain sizes in the largest bucket.
 #pragma once
 
+#include <cstdint>
 #include <limits>
 #include <vector>
 
@@ -21,9 +22,16 @@ class Elimination {
   // Returns the variable's number, from 0.
   int add_variable(int domain_size);
   // values: row-major, the last variable of `scope` runs fastest. Scope without repetition.
-  void add_factor(std::vector<int> scope, std::vector<double> values);
+  // Returns the factor's number, from 0.
+  int add_factor(std::vector<int> scope, std::vector<double> values);
   // Eliminates all variables but `kept` (at most two).
   void run(const std::vector<int>& kept);
+  // The same variables and scopes with other values: fill them in, then run_again(). The order of
+  // the elimination and all index tables are kept.
+  std::vector<double>& factor_values(int factor) {
+    return factors_[static_cast<std::size_t>(factor)].values;
+  }
+  void run_again();
 
   // Minimum for values of the kept variables: row-major in the order given to run().
   const std::vector<double>& minimum() const { return root_.values; }
@@ -39,15 +47,25 @@ class Elimination {
     std::vector<int> scope;
     std::vector<double> values;
   };
+  // A table that is added up: a factor, or the message of a bucket.
+  struct Source {
+    bool is_factor = true;
+    int number = 0;
+    std::vector<std::uint32_t> entries;  // of it, for each entry of the sum
+  };
   struct Bucket {
     int variable = -1;
+    std::vector<Source> sources;
     Table sum;              // variable first, then the scope of the message
     Table message;          // without the variable
     std::vector<int> best;  // by message index: value of the variable
   };
 
   std::size_t table_size(const std::vector<int>& scope) const;
-  Table add_up(const std::vector<int>& scope, const std::vector<const Table*>& tables) const;
+  const Table& table_of(const Source& source) const;
+  std::vector<std::uint32_t> entries_in(const std::vector<int>& scope, const Table& table) const;
+  void add_up(const std::vector<Source>& sources, Table& sum) const;
+  void order_elimination();
   // Least entries of `table` for each value of `scope`, a part of its scope.
   Table minimise_to(const Table& table, const std::vector<int>& scope) const;
   std::vector<std::size_t> strides_in(const std::vector<int>& scope, const Table& table) const;
@@ -57,6 +75,7 @@ class Elimination {
   std::vector<Bucket> buckets_;
   std::vector<int> consumer_;  // bucket that a bucket's message goes to, or -1: the root
   std::vector<int> kept_;
+  std::vector<Source> root_sources_;
   Table root_;
 };
 

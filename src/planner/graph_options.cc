@@ -12,12 +12,17 @@ GraphOptions::GraphOptions(const BlockCosts& costs,
                            std::vector<Mode> fastest_modes,
                            bool may_save_output)
     : costs_(costs),
+      relaxation_(costs, all_choices(costs)),
       modes_(std::move(modes)),
       fastest_modes_(std::move(fastest_modes)),
       may_save_output_(may_save_output) {}
 
 BlockBound GraphOptions::bound(const Weights& weights) {
-  return bound_block(costs_, modes_for(weights.memory != 0), weights);
+  const auto [entry, is_new] = bounds_.try_emplace(weights);
+  if (is_new) {
+    entry->second = bound_block(costs_, relaxation_, modes_for(weights.memory != 0), weights);
+  }
+  return entry->second;
 }
 
 std::optional<Option> GraphOptions::minimiser(const Weights& weights,
@@ -25,13 +30,14 @@ std::optional<Option> GraphOptions::minimiser(const Weights& weights,
                                               int input,
                                               int output) {
   const std::vector<Mode>& modes = modes_for(weights.memory != 0);
-  return planning::minimiser(costs_, modes[static_cast<std::size_t>(mode)], weights, input, output);
+  return planning::minimiser(
+      costs_, relaxation_, modes[static_cast<std::size_t>(mode)], weights, input, output);
 }
 
 OptionSet GraphOptions::find(const Weights& weights,
                              const Matrix& limit,
                              const Criteria& criteria) {
-  return find_options(costs_, modes_for(criteria.memory), weights, limit, criteria);
+  return find_options(costs_, relaxation_, modes_for(criteria.memory), weights, limit, criteria);
 }
 
 // While an op's backward computes, its workspace, the gradients of its results and the gradients of

@@ -1,6 +1,7 @@
 // Options of a layer of a graph, by its ops (option_search.h).
 #pragma once
 
+#include <map>
 #include <vector>
 
 #include "planner/option_search.h"
@@ -33,6 +34,8 @@ class GraphOptions final : public BlockOptions {
   }
 
   const BlockCosts& costs_;
+  BlockRelaxation relaxation_;
+  std::map<Weights, BlockBound> bounds_;
   const std::vector<Mode> modes_;
   const std::vector<Mode> fastest_modes_;
   const bool may_save_output_;

@@ -292,14 +292,15 @@ std::int64_t MicrobatchModel::tie_exchange(const StageEnd& owner,
 
 std::int64_t MicrobatchModel::least_overhead(int used) {
   const int total = places_.num_used(used);
-  std::int64_t least = step_overhead(total);
-  // Devices in between may be idle.
-  if (cluster_.levels.size() > 1) {
-    for (int ranks = 1; ranks < total; ++ranks) {
-      least = std::min(least, step_overhead(ranks));
-    }
+  if (cluster_.levels.size() <= 1) {
+    return step_overhead(total);
   }
-  return least;
+  // Devices in between may be idle.
+  for (int ranks = static_cast<int>(least_overheads_.size()); ranks <= total; ++ranks) {
+    const std::int64_t here = step_overhead(ranks);
+    least_overheads_.push_back(ranks > 1 ? std::min(least_overheads_.back(), here) : here);
+  }
+  return least_overheads_[at(total)];
 }
 
 BlockOptions& MicrobatchModel::options(int shape_number, int layer, TieCase tie) {

@@ -90,6 +90,7 @@ class MicrobatchModel final : public Problem {
   std::map<std::pair<Shape, TransferKey>, Transfer> transfers_;
   std::map<TransferKey, std::int64_t> exchanges_;
   std::map<int, std::int64_t> overheads_;
+  std::vector<std::int64_t> least_overheads_;  // of up to so many ranks
 };
 
 }  // namespace shardwise::planning

@@ -1,10 +1,15 @@
-// A block's weighted cost as a sum over discrete variables: what option_bound.cc and
-// option_search.cc share. Variables: ops in order, then input layout, then output layout.
+// A block's weighted cost as a sum over discrete variables: what bounds and the search for options
+// share. Variables: ops in order, then input layout, then output layout.
 #pragma once
 
+#include <array>
+#include <map>
+#include <optional>
 #include <vector>
 
-#include "planner/option_search.h"
+#include "planner/block_costs.h"
+#include "planner/elimination.h"
+#include "planner/option.h"
 
 namespace shardwise::planning {
 
@@ -13,10 +18,38 @@ using Domains = std::vector<std::vector<int>>;
 
 Domains all_choices(const BlockCosts& costs);
 
-// Kept: input and output layout. Values of an op's variable are positions in its domain.
-Elimination relaxed_sum(const BlockCosts& costs,
-                        const Mode& mode,
-                        const Weights& weights,
-                        const Domains& domains);
+// What a tensor costs for each value of the variables in its scope: forward and backward time in
+// picoseconds (kForbidden: impossible) and kept bytes. Not more than the true cost; less only where
+// several uses share a conversion and the tensor has too many users for one table.
+struct TensorFactor {
+  std::vector<int> scope;
+  std::vector<double> time;
+  std::vector<double> saved;
+};
+
+// The sum for any mode and weights. What does not depend on them, tables and the order of the
+// elimination, is made once for each way to recompute.
+class BlockRelaxation {
+ public:
+  BlockRelaxation(const BlockCosts& costs, Domains domains);
+
+  // Kept: input and output layout. Values of an op's variable are positions in its domain. At most
+  // the weighted cost of every option (TensorFactor). Valid until the next call.
+  const Elimination& sum(const Mode& mode, const Weights& weights);
+
+ private:
+  struct ByRecompute {
+    std::vector<TensorFactor> tensors;
+    Elimination sum;  // factors: ops, then tensors
+  };
+
+  ByRecompute& prepare(Recompute recompute);
+  const std::vector<std::vector<Cost>>& op_costs(const Mode& mode);
+
+  const BlockCosts& costs_;
+  const Domains domains_;
+  std::array<std::optional<ByRecompute>, 3> by_recompute_;
+  std::map<Mode, std::vector<std::vector<Cost>>> op_costs_;  // [op][position in its domain]
+};
 
 }  // namespace shardwise::planning

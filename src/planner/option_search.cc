@@ -21,11 +21,11 @@
 #include <algorithm>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <unordered_map>
 
 #include "core/errors.h"
-#include "planner/option_factors.h"
 
 namespace shardwise::planning {
 
@@ -578,12 +578,14 @@ class PieceGraph {
 class ModeSearch {
  public:
   ModeSearch(const BlockCosts& costs,
+             BlockRelaxation& relaxation,
              const Mode& mode,
              const Weights& weights,
              const Matrix& limit,
              const Criteria& criteria,
              const std::vector<Piece>& pieces)
       : costs_(costs),
+        relaxation_(relaxation),
         mode_(mode),
         weights_(weights),
         limit_(limit),
@@ -635,9 +637,14 @@ class ModeSearch {
   // False if no option of this mode is within the limit.
   bool restrict_domains() {
     domains_ = all_choices(costs_);
-    while (true) {
-      const Elimination sum = relaxed_sum(costs_, mode_, weights_, domains_);
-      const std::vector<std::vector<double>> marginals = sum.min_marginals(limit_.values);
+    for (bool is_whole = true;; is_whole = false) {
+      std::optional<BlockRelaxation> narrowed;
+      if (!is_whole) {
+        narrowed.emplace(costs_, domains_);
+      }
+      BlockRelaxation& relaxation = is_whole ? relaxation_ : *narrowed;
+      const std::vector<std::vector<double>> marginals =
+          relaxation.sum(mode_, weights_).min_marginals(limit_.values);
       bool is_smaller = false;
       for (std::size_t o = 0; o < domains_.size(); ++o) {
         std::vector<int> rest;
@@ -768,6 +775,7 @@ class ModeSearch {
   }
 
   const BlockCosts& costs_;
+  BlockRelaxation& relaxation_;  // of all choices
   const Mode& mode_;
   const Weights& weights_;
   const Matrix& limit_;
@@ -797,6 +805,7 @@ Option option_of(const Label& label, const Mode& mode, int input, int output) {
 }  // namespace
 
 OptionSet find_options(const BlockCosts& costs,
+                       BlockRelaxation& relaxation,
                        const std::vector<Mode>& modes,
                        const Weights& weights,
                        const Matrix& limit,
@@ -811,7 +820,7 @@ OptionSet find_options(const BlockCosts& costs,
   std::size_t count = 0;
   for (std::size_t m = 0; m < modes.size(); ++m) {
     std::vector<std::vector<Label>> found =
-        ModeSearch(costs, modes[m], weights, limit, criteria, pieces).search(count);
+        ModeSearch(costs, relaxation, modes[m], weights, limit, criteria, pieces).search(count);
     for (std::size_t i = 0; i < found.size(); ++i) {
       std::vector<std::pair<Label, int>>& front = fronts[i];
       for (Label& label : found[i]) {

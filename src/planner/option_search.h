@@ -11,6 +11,7 @@
 #include "planner/block_costs.h"
 #include "planner/elimination.h"
 #include "planner/option.h"
+#include "planner/option_factors.h"
 
 namespace shardwise::planning {
 
@@ -25,16 +26,23 @@ std::optional<Option> make_option(const BlockCosts& costs,
                                   int output,
                                   const std::vector<int>& choices);
 
-// A bound: conversions that several uses share count in equal parts (exact where they agree).
+// `relaxation`: of all choices of `costs`. A bound: conversions that several uses share count in
+// equal parts (exact where they agree).
 BlockBound bound_block(const BlockCosts& costs,
+                       BlockRelaxation& relaxation,
                        const std::vector<Mode>& modes,
                        const Weights& weights);
 // An option that reaches the bound, but for what sharing costs.
-std::optional<Option> minimiser(
-    const BlockCosts& costs, const Mode& mode, const Weights& weights, int input, int output);
+std::optional<Option> minimiser(const BlockCosts& costs,
+                                BlockRelaxation& relaxation,
+                                const Mode& mode,
+                                const Weights& weights,
+                                int input,
+                                int output);
 
 // All options with weighted cost <= limit(input, output) that no other beats.
 OptionSet find_options(const BlockCosts& costs,
+                       BlockRelaxation& relaxation,
                        const std::vector<Mode>& modes,
                        const Weights& weights,
                        const Matrix& limit,

@@ -9,6 +9,7 @@
 
 #include "core/errors.h"
 #include "cost/evaluate.h"
+#include "planner/pipeline_reach.h"
 
 namespace shardwise::planning {
 
@@ -61,30 +62,26 @@ struct ShapedArc {
 
 class PipelineSearch::Impl {
  public:
-  Impl(Problem& model, StageSearch& stages, const PipelineShape& shape, Incumbent& best)
+  Impl(Problem& model,
+       StageSearch& stages,
+       const PipelineShape& shape,
+       const PlaceClasses& places,
+       const std::vector<double>& layer_work,
+       Incumbent& best)
       : model_(model),
         stages_(stages),
         shape_(shape),
         incumbent_(best),
         chain_(stages.chain()),
+        space_(model, stages.chain(), shape),
+        places_(places),
+        relaxation_(model, stages, space_, shape, places.classes, layer_work),
         interleaved_(shape.schedule == Schedule::kInterleaved),
         m_(model.num_microbatches()),
         rounds_(interleaved_ ? m_ + static_cast<double>(shape.stages - 1) / shape.chunks
                              : m_ + shape.stages - 1),
         step_weight_(1 / rounds_) {
     start_.layer = chain_.size();
-    inner_begin_ = std::min(1, chain_.size() - 1);
-    inner_end_ = inner_begin_;
-    for (int i = 1, first = 1; i + 1 < chain_.size(); ++i) {
-      if (model_.block_of(chain_.layers[at(i)]) != model_.block_of(chain_.layers[at(first)])) {
-        first = i;
-      }
-      if (i + 1 - first > inner_end_ - inner_begin_) {
-        inner_begin_ = first;
-        inner_end_ = i + 1;
-      }
-    }
-    bound_ = 0;
   }
 
   double bound() const { return bound_; }
@@ -96,11 +93,39 @@ class PipelineSearch::Impl {
     bound_ = std::max(bound_, best_of(to_go(0, start_)));
   }
 
+  // False: proved that nothing beats the incumbent.
+  bool find_reach() {
+    if (incumbent_.cutoff() == kForbidden || relaxation_.most() == kForbidden) {
+      return true;
+    }
+    reach_.emplace(model_, stages_, space_, shape_, places_, step_weight_, relaxation_.most());
+    return reach_->reach(0, 0) >= chain_.size();
+  }
+
   void release() {
+    reach_.reset();
     reset_bounds();
     exact_arcs_.clear();
     fronts_.clear();
     labels_ = {};
+  }
+
+  bool can_win(double step_weight, InFlight in_flight) {
+    const double least = incumbent_.cutoff();
+    if (bound_ >= least || least == kForbidden) {
+      return bound_ < least;
+    }
+    constexpr int kMostRounds = 100;
+    for (int round = 0; round < kMostRounds; ++round) {
+      if (!relaxation_.can_beat(least, step_weight, in_flight)) {
+        bound_ = least;
+        return false;
+      }
+      if (in_flight == InFlight::kOne || !relaxation_.sharpen()) {
+        break;
+      }
+    }
+    return true;
   }
 
   void raise_to(double bound) { bound_ = std::max(bound_, bound); }
@@ -136,8 +161,15 @@ class PipelineSearch::Impl {
   }
 
   void sharpen() {
+    if (!can_win(step_weight_, InFlight::kRounded)) {
+      return;
+    }
     constexpr int kMostRounds = 400;
     for (int round = 0; round < kMostRounds; ++round) {
+      if (!find_reach()) {
+        bound_ = std::max(bound_, incumbent_.cutoff());
+        return;
+      }
       raise_bound(step_weight_);
       if (bound_ >= incumbent_.cutoff()) {
         return;
@@ -179,35 +211,11 @@ class PipelineSearch::Impl {
   // --- bounds -----------------------------------------------------------------------------------
 
   StageKey key_of(int from_end, int shape, int begin, int end) const {
-    const int stage = shape_.stages - 1 - from_end;
-    StageKey key;
-    key.shape = shape;
-    // Runs of equal layers between the ends are one stage, wherever they lie.
-    const bool is_inner = begin >= inner_begin_ && end <= inner_end_;
-    key.begin = is_inner ? inner_begin_ : begin;
-    key.end = key.begin + end - begin;
-    key.in_flight =
-        microbatches_in_flight(shape_.schedule, shape_.stages, stage, m_, shape_.chunks);
-    key.stages = interleaved_ ? shape_.stages : 0;
-    key.stage = interleaved_ ? stage : 0;
-    return key;
+    return space_.key_of(from_end, shape, begin, end);
   }
 
   bool leaves_devices(int from_end, int used) const {
     return model_.places().num_free(used) >= shape_.stages - 1 - from_end;
-  }
-
-  bool is_run(int begin, int end, int others) const {
-    if (begin >= end || (others == 0 && begin != 0)) {
-      return false;
-    }
-    if (!interleaved_) {
-      return model_.may_be_stage(begin, end);
-    }
-    // Every chunk of a folded stage has a decoder layer; embedding and head never stand alone.
-    const int decoders = std::min(end, chain_.size() - 1) - std::max(begin, 1);
-    const int before = std::max(begin, 1) - 1;  // decoders left for the others
-    return decoders >= 1 && before >= others;
   }
 
   double stage_bound(int from_end, const StagePlace& place, int begin, int end) {
@@ -273,15 +281,28 @@ class PipelineSearch::Impl {
   template <typename Visit>
   void for_each_arc(int from_end, const Position& position, Visit visit) {
     const int size_limit = model_.max_stage_devices();
-    for (const StagePlaces::Step& step : model_.places().steps(position.used)) {
+    const std::vector<StagePlaces::Step>& steps = model_.places().steps(position.used);
+    for (std::size_t s = 0; s < steps.size(); ++s) {
+      const StagePlaces::Step& step = steps[s];
       if ((size_limit > 0 && step.place.size > size_limit) ||
           (only_size_ > 0 && step.place.size != only_size_) ||
           !leaves_devices(from_end, step.used) || model_.shapes_at(step.place).empty()) {
         continue;
       }
       const int others = shape_.stages - 1 - from_end;
-      for (int begin = others == 0 ? 0 : position.layer - 1; begin >= others; --begin) {
-        if (is_run(begin, position.layer, others) && position.layer - begin <= longest_run_) {
+      int latest = others == 0 ? 0 : position.layer - 1;
+      int earliest = others;
+      if (reach_) {
+        latest = std::min(latest, reach_->reach(from_end + 1, step.used));
+        if (others > 0 && others >= space_.inner_begin() && position.layer <= space_.inner_end()) {
+          const int place_class = places_.of_step[at(position.used)][s];
+          earliest =
+              std::max(earliest, position.layer - reach_->longest_inner(from_end, place_class));
+        }
+      }
+      for (int begin = latest; begin >= earliest; --begin) {
+        if (space_.is_run(begin, position.layer, others) &&
+            position.layer - begin <= longest_run_) {
           visit(step.place, Position{begin, step.used});
         }
         if (others == 0) {
@@ -806,13 +827,15 @@ class PipelineSearch::Impl {
   const PipelineShape shape_;
   Incumbent& incumbent_;
   const LayerChain& chain_;
+  const PipelineSpace space_;
+  const PlaceClasses& places_;
+  PipelineRelaxation relaxation_;
+  std::optional<PipelineReach> reach_;  // of plans below the cutoff it was made for, or a lower one
   const bool interleaved_;
   const int m_;
   const double rounds_;  // periods in a step, as far as per-step parts weigh against them
   const double step_weight_;
   Position start_;
-  int inner_begin_ = 0;  // longest run of equal layers without the chain's ends
-  int inner_end_ = 0;    //
   double bound_ = 0;
   int only_size_ = 0;                                  // > 0: of all stages, try_equal_stages()
   int longest_run_ = std::numeric_limits<int>::max();  //
@@ -831,12 +854,17 @@ class PipelineSearch::Impl {
 PipelineSearch::PipelineSearch(Problem& model,
                                StageSearch& stages,
                                const PipelineShape& shape,
+                               const PlaceClasses& places,
+                               const std::vector<double>& layer_work,
                                Incumbent& incumbent)
-    : impl_(std::make_unique<Impl>(model, stages, shape, incumbent)) {}
+    : impl_(std::make_unique<Impl>(model, stages, shape, places, layer_work, incumbent)) {}
 PipelineSearch::~PipelineSearch() = default;
 
 double PipelineSearch::bound() const { return impl_->bound(); }
 void PipelineSearch::raise_bound(double step_weight) { impl_->raise_bound(step_weight); }
+bool PipelineSearch::can_win(double step_weight, InFlight in_flight) {
+  return impl_->can_win(step_weight, in_flight);
+}
 void PipelineSearch::raise_to(double bound) { impl_->raise_to(bound); }
 void PipelineSearch::try_equal_stages() { impl_->try_equal_stages(); }
 void PipelineSearch::release() { impl_->release(); }

@@ -18,22 +18,20 @@
 #include <vector>
 
 #include "planner/incumbent.h"
+#include "planner/pipeline_relaxation.h"
+#include "planner/pipeline_space.h"
 #include "planner/stage_search.h"
 
 namespace shardwise::planning {
 
-struct PipelineShape {
-  Schedule schedule = Schedule::k1F1B;
-  int stages = 1;
-  int chunks = 1;
-  TieCase tie = TieCase::kNone;
-};
-
 class PipelineSearch {
  public:
+  // `places`: place_classes(model); `layer_work`: as for PipelineRelaxation.
   PipelineSearch(Problem& model,
                  StageSearch& stages,
                  const PipelineShape& shape,
+                 const PlaceClasses& places,
+                 const std::vector<double>& layer_work,
                  Incumbent& incumbent);
   ~PipelineSearch();
   PipelineSearch(const PipelineSearch&) = delete;
@@ -46,6 +44,9 @@ class PipelineSearch {
   // Raises the bound with the stages' bounds for any weight up to w: less than w gives a weaker
   // bound, but one weight can serve several numbers of stages.
   void raise_bound(double step_weight);
+  // False: the aggregated bound proves that no plan of this shape beats the incumbent, and the
+  // bound is raised to it. kRounded: sharpens stages as long as that pays.
+  bool can_win(double step_weight, InFlight in_flight);
   // Raises the bound to one that the caller has proved.
   void raise_to(double bound);
   // Improves the incumbent by a plan whose stages have equally many devices, if that is easy.

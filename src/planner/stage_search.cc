@@ -27,7 +27,7 @@ double on_grid(double multiplier) {
 ChainBounds& StageSearch::chain_bounds(int shape, const Weights& weights) {
   std::unique_ptr<ChainBounds>& known = chains_[{shape, weights}];
   if (known == nullptr) {
-    known = std::make_unique<ChainBounds>(model_, chain_, shape, tie_, weights);
+    known = std::make_unique<ChainBounds>(model_, chain_, numbers_, shape, tie_, weights);
   }
   return *known;
 }
@@ -105,13 +105,47 @@ std::int64_t StageSearch::held_activations(const StageKey& key, const std::vecto
 
 // --- bounds -------------------------------------------------------------------------------------
 
-StageSearch::StageDual& StageSearch::dual_of(const StageKey& key, double step_weight) {
-  return duals_[{key, step_weight}];
+void StageSearch::Multipliers::add(double multiplier) {
+  if (std::find(values.begin(), values.end(), multiplier) == values.end()) {
+    values.push_back(multiplier);
+    chains.push_back(nullptr);
+  }
 }
 
-double StageSearch::bound_with(const StageKey& key, double step_weight, double multiplier) {
-  const int in_flight = multiplier > 0 ? key.in_flight : 1;
-  ChainBounds& chain = chain_bounds(key.shape, {1, step_weight, multiplier, in_flight});
+StageSearch::Family& StageSearch::family(const StageKey& key, double step_weight) {
+  StageKey name = key;
+  name.begin = 0;
+  name.end = 0;
+  std::unique_ptr<Family>& known = families_[{name, step_weight}];
+  if (known == nullptr) {
+    known = std::make_unique<Family>();
+    known->key_ = name;
+    known->step_weight_ = step_weight;
+    known->multipliers_ = &multipliers_[{key.shape, key.in_flight, step_weight}];
+  }
+  return *known;
+}
+
+StageSearch::StageDual& StageSearch::dual_of(Family& family, int begin, int end) {
+  const std::size_t runs = at(chain_.size() + 1) * at(chain_.size() + 1);
+  if (places_of_runs_.empty()) {
+    places_of_runs_.assign(runs, -1);
+  }
+  int& place = places_of_runs_[at(begin) * at(chain_.size() + 1) + at(end)];
+  if (place < 0) {
+    place = num_places_++;
+  }
+  if (family.duals_.size() <= at(place)) {
+    family.duals_.resize(at(num_places_));
+  }
+  return family.duals_[at(place)];
+}
+
+StageSearch::StageDual& StageSearch::dual_of(const StageKey& key, double step_weight) {
+  return dual_of(family(key, step_weight), key.begin, key.end);
+}
+
+double StageSearch::bound_with(const StageKey& key, double multiplier, ChainBounds& chain) {
   const Matrix& paths = chain.run(key.begin, key.end);
   double least = kForbidden;
   const int entry = model_.options(key.shape, chain_.layers[at(key.begin)], tie_).first_entry();
@@ -125,7 +159,7 @@ double StageSearch::bound_with(const StageKey& key, double step_weight, double m
       }
     }
   }
-  return least - multiplier * static_cast<double>(memory_left(key));
+  return multiplier == 0 ? least : least - multiplier * static_cast<double>(memory_left(key));
 }
 
 std::int64_t StageSearch::memory_left(const StageKey& key) {
@@ -142,20 +176,26 @@ std::int64_t StageSearch::memory_left(const StageKey& key) {
 }
 
 double StageSearch::bound(const StageKey& key, double step_weight) {
-  StageDual& dual = dual_of(key, step_weight);
-  if (dual.cannot_fit) {
-    return kForbidden;
+  return bound(family(key, step_weight), key.begin, key.end);
+}
+
+double StageSearch::bound(Family& family, int begin, int end) {
+  StageDual& dual = dual_of(family, begin, end);
+  Multipliers& multipliers = *family.multipliers_;
+  if (dual.cannot_fit || dual.tried == multipliers.values.size()) {
+    return dual.cannot_fit ? kForbidden : dual.bound;
   }
-  if (dual.multipliers == nullptr) {
-    std::vector<double>& multipliers = multipliers_[{key.shape, key.in_flight, step_weight}];
-    if (multipliers.empty()) {
-      multipliers.push_back(0);
+  StageKey key = family.key_;
+  key.begin = begin;
+  key.end = end;
+  for (; dual.tried < multipliers.values.size(); ++dual.tried) {
+    const double multiplier = multipliers.values[dual.tried];
+    ChainBounds*& chain = multipliers.chains[dual.tried];
+    if (chain == nullptr) {
+      const int in_flight = multiplier > 0 ? key.in_flight : 1;
+      chain = &chain_bounds(key.shape, {1, family.step_weight_, multiplier, in_flight});
     }
-    dual.multipliers = &multipliers;
-  }
-  for (; dual.tried < dual.multipliers->size(); ++dual.tried) {
-    const double multiplier = (*dual.multipliers)[dual.tried];
-    const double value = bound_with(key, step_weight, multiplier);
+    const double value = bound_with(key, multiplier, *chain);
     if (value > dual.bound) {
       dual.bound = value;
       dual.best_multiplier = multiplier;
@@ -174,14 +214,12 @@ std::optional<std::vector<Option>> StageSearch::least_memory_options(const Stage
   return memory_bounds(key).minimiser(key.begin, key.end);
 }
 
-const std::vector<Option>* StageSearch::candidate(const StageKey& key, double step_weight) const {
-  const auto known = duals_.find({key, step_weight});
-  return known == duals_.end() || !known->second.fitting ? nullptr : &*known->second.fitting;
+const std::vector<Option>* StageSearch::candidate(const StageKey& key, double step_weight) {
+  return dual_of(key, step_weight).fitting.get();
 }
 
-bool StageSearch::is_memory_tight(const StageKey& key, double step_weight) const {
-  const auto known = duals_.find({key, step_weight});
-  return known != duals_.end() && known->second.best_multiplier > 0;
+bool StageSearch::is_memory_tight(const StageKey& key, double step_weight) {
+  return dual_of(key, step_weight).best_multiplier > 0;
 }
 
 bool StageSearch::sharpen(const StageKey& key, double step_weight) {
@@ -219,7 +257,8 @@ bool StageSearch::sharpen(const StageKey& key, double step_weight) {
   };
   Trial low = minimiser_with(0);
   if (low.options && low.memory <= limit) {
-    dual_of(key, step_weight).fitting = std::move(low.options);
+    dual_of(key, step_weight).fitting =
+        std::make_unique<std::vector<Option>>(std::move(*low.options));
     return false;
   }
   if (least_memory(key) > static_cast<double>(memory_left(key))) {
@@ -243,10 +282,7 @@ bool StageSearch::sharpen(const StageKey& key, double step_weight) {
     if (next >= high_multiplier * 0.999) {
       break;  // neighbours on the grid
     }
-    std::vector<double>& multipliers = multipliers_[{key.shape, key.in_flight, step_weight}];
-    if (std::find(multipliers.begin(), multipliers.end(), next) == multipliers.end()) {
-      multipliers.push_back(next);
-    }
+    multipliers_[{key.shape, key.in_flight, step_weight}].add(next);
     Trial trial = minimiser_with(next);
     if (!trial.options) {
       break;
@@ -279,7 +315,8 @@ bool StageSearch::sharpen(const StageKey& key, double step_weight) {
     };
     try_mixed(slow, fast);
     try_mixed(fast, slow);
-    dual_of(key, step_weight).fitting = std::move(high.options);
+    dual_of(key, step_weight).fitting =
+        std::make_unique<std::vector<Option>>(std::move(*high.options));
   }
   return bound(key, step_weight) > before;
 }

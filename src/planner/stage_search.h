@@ -13,7 +13,6 @@
 #include <map>
 #include <memory>
 #include <optional>
-#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -45,26 +44,28 @@ struct StageKey {
   auto operator<=>(const StageKey&) const = default;
 };
 
-struct StageKeyHash {
-  std::size_t operator()(const std::pair<StageKey, double>& key) const {
-    std::size_t hash = std::hash<double>{}(key.second);
-    for (const int part : {key.first.shape,
-                           key.first.in_flight,
-                           key.first.begin,
-                           key.first.end,
-                           key.first.stages,
-                           key.first.stage}) {
-      hash = hash * 0x9E3779B97F4A7C15ULL + static_cast<std::size_t>(part) + (hash >> 29);
-    }
-    return hash;
-  }
+// Runs of equal blocks have equal numbers.
+class RunNumbers {
+ public:
+  RunNumbers(const Problem& problem, const LayerChain& chain);
+
+  int of(int begin, int end);
+
+ private:
+  std::vector<int> blocks_;   // by layer of the chain
+  std::vector<int> numbers_;  // [begin * (size + 1) + end]; -1: not yet known
+  std::map<std::vector<int>, int> known_;
 };
 
 // Shortest paths through runs of layers on one shape, for fixed weights.
 class ChainBounds {
  public:
-  ChainBounds(
-      Problem& model, const LayerChain& chain, int shape, TieCase tie, const Weights& weights);
+  ChainBounds(Problem& model,
+              const LayerChain& chain,
+              RunNumbers& numbers,
+              int shape,
+              TieCase tie,
+              const Weights& weights);
 
   const Weights& weights() const { return weights_; }
   // Least weighted cost of layers [begin, end) from each input layout to each output layout;
@@ -85,13 +86,13 @@ class ChainBounds {
 
   Problem& model_;
   const LayerChain& chain_;
+  RunNumbers& numbers_;
   const int shape_;
   const TieCase tie_;
   const Weights weights_;
   std::map<int, BlockBound> blocks_;
-  std::map<int, Matrix> runs_;  // by run class of the model's blocks
+  std::vector<std::unique_ptr<Matrix>> runs_;  // by number; null: not yet known
   std::map<std::array<int, 3>, std::optional<Option>> options_;
-  std::map<std::vector<int>, int> classes_;
 };
 
 // One way to run a stage.
@@ -132,7 +133,14 @@ struct StageFront {
 class StageSearch {
  public:
   StageSearch(Problem& model, const LayerChain& chain, TieCase tie)
-      : model_(model), chain_(chain), tie_(tie) {}
+      : model_(model), chain_(chain), tie_(tie), numbers_(model, chain) {}
+
+  // Bounds of all runs of one shape, number in flight (and place among folded stages).
+  class Family;
+  // `key`: its layers are not read. Valid as long as this object.
+  Family& family(const StageKey& key, double step_weight);
+  // As bound(key, step_weight), without looking for the family.
+  double bound(Family& family, int begin, int end);
 
   const LayerChain& chain() const { return chain_; }
   TieCase tie() const { return tie_; }
@@ -142,9 +150,9 @@ class StageSearch {
   // Raises the bound by better multipliers as long as that pays; true if it rose.
   bool sharpen(const StageKey& key, double step_weight);
   // Options that fit, of weighted time close to the bound: found by sharpen().
-  const std::vector<Option>* candidate(const StageKey& key, double step_weight) const;
+  const std::vector<Option>* candidate(const StageKey& key, double step_weight);
   // Whether a multiplier above zero gave the bound.
-  bool is_memory_tight(const StageKey& key, double step_weight) const;
+  bool is_memory_tight(const StageKey& key, double step_weight);
   // Least state and activations of the stage, a bound.
   double least_memory(const StageKey& key);
   // Options that need about the least memory.
@@ -171,14 +179,18 @@ class StageSearch {
     double step_weight = 1;
     auto operator<=>(const DualKey&) const = default;
   };
+  struct Multipliers {
+    std::vector<double> values{0};
+    std::vector<ChainBounds*> chains{nullptr};  // with each of them; null: not yet made
+    void add(double multiplier);
+  };
   struct StageDual {
     double bound = -kForbidden;
-    const std::vector<double>* multipliers = nullptr;  // of the stage's DualKey
-    std::size_t tried = 0;                             // of them already in `bound`
+    std::size_t tried = 0;  // of the multipliers, already in `bound`
     double best_multiplier = 0;
     bool is_sharp = false;
     bool cannot_fit = false;
-    std::optional<std::vector<Option>> fitting;
+    std::unique_ptr<std::vector<Option>> fitting;  // null: none found
   };
   struct FrontKey {
     StageKey key;
@@ -196,8 +208,9 @@ class StageSearch {
 
   ChainBounds& chain_bounds(int shape, const Weights& weights);
   ChainBounds& memory_bounds(const StageKey& key);
+  StageDual& dual_of(Family& family, int begin, int end);
   StageDual& dual_of(const StageKey& key, double step_weight);
-  double bound_with(const StageKey& key, double step_weight, double multiplier);
+  double bound_with(const StageKey& key, double multiplier, ChainBounds& chain);
   // For state and activations: what no transient memory of the run can spare is taken off.
   std::int64_t memory_left(const StageKey& key);
   std::int64_t ends_bytes(const StageKey& key, int input, int output);
@@ -207,10 +220,20 @@ class StageSearch {
   const LayerChain chain_;
   const TieCase tie_;
   std::map<ChainKey, std::unique_ptr<ChainBounds>> chains_;
-  std::map<DualKey, std::vector<double>> multipliers_;
-  std::unordered_map<std::pair<StageKey, double>, StageDual, StageKeyHash>
-      duals_;  // looked up only
+  RunNumbers numbers_;
+  std::map<DualKey, Multipliers> multipliers_;
+  std::map<std::pair<StageKey, double>, std::unique_ptr<Family>> families_;
+  std::vector<int> places_of_runs_;  // in a family: [begin * (size + 1) + end]; -1: none yet
+  int num_places_ = 0;
   std::map<FrontKey, KnownFront> fronts_;
+};
+
+class StageSearch::Family {
+  friend class StageSearch;
+  StageKey key_;
+  double step_weight_ = 0;
+  Multipliers* multipliers_ = nullptr;
+  std::vector<StageDual> duals_;  // by place
 };
 
 }  // namespace shardwise::planning

@@ -1,0 +1,99 @@
+// Whether a pipeline can be faster than a given time at all: an aggregated bound, without walking
+// through layers and devices.
+//
+// In the terms of pipeline_search.h a plan below C has max_i c_i <= t for
+//   t = C / m, and again for t = (C - S(t)) / (m - 1),      (interleaved: t = C / rounds)
+// where S(t) is at most the least sum of c_i over plans with all c_i <= t. For any l >= 0 and
+// u_type >= 0,
+//   S(t) = l V - sum_type u_type N_type + sum_i min { c - l v + u_type d : stage i, c <= t }
+// for stages share the layers' values (sum v = V) and the devices (sum d <= N): a Lagrangian bound.
+// If S(t) > P t, no plan keeps all its stages below t.
+#pragma once
+
+#include <utility>
+#include <vector>
+
+#include "planner/pipeline_space.h"
+
+namespace shardwise::planning {
+
+// How closely a relaxation looks at the micro-batches in flight. kOne: as if one; kRounded: down to
+// a power of two or 1.5 times one, which many stages share. Fewer hold less: both are bounds.
+enum class InFlight { kOne, kRounded };
+
+class PipelineRelaxation {
+ public:
+  // `classes`: of place_classes(problem); `layer_work`: of every layer of the chain, any value
+  // above zero; the bound is sharpest if it is about devices x time. All must outlive it.
+  PipelineRelaxation(Problem& problem,
+                     StageSearch& stages,
+                     const PipelineSpace& space,
+                     const PipelineShape& shape,
+                     const std::vector<PlaceClass>& classes,
+                     const std::vector<double>& layer_work);
+
+  // False: proved that every plan takes at least `cutoff`. `step_weight`: at most that of the
+  // combination; smaller ones are weaker, but shared by more combinations.
+  bool can_beat(double cutoff, double step_weight, InFlight in_flight);
+  // Sharpens the bounds of the stages that the last can_beat() would like to use. False if none
+  // rose.
+  bool sharpen();
+  // After can_beat(): every plan below its cutoff keeps all weighted stage times below this.
+  double most() const { return most_; }
+
+ private:
+  struct Item {
+    double value = 0;
+    double cost = 0;
+    int begin = 0;
+    int end = 0;
+  };
+  // Stages that can choose from the same runs, with the same number in flight.
+  struct Group {
+    enum class Runs { kWhole, kFirst, kLast, kInner };
+    Runs runs = Runs::kInner;
+    int in_flight = 1;
+    int count = 1;
+  };
+  // Runs of a group on a class of places: the lower hull of cost over value, below t.
+  struct Choice {
+    const PlaceClass* place = nullptr;
+    std::vector<Item> items;  // by value
+    std::vector<Item> hull;
+  };
+
+  struct Chosen {
+    double bound = 0;
+    double value = 0;             // of all stages
+    std::vector<double> devices;  // by type
+    bool is_possible = true;
+  };
+
+  int rounded_in_flight(int from_end, InFlight in_flight) const;
+  void make_groups(InFlight in_flight);
+  std::vector<std::pair<int, int>> runs_of(Group::Runs runs) const;
+  void fill(std::size_t group);
+  void make_hulls(double most);
+  Chosen choose(double value_price, const std::vector<double>& device_prices) const;
+  Chosen best_value_price(const std::vector<double>& device_prices, double enough);
+  double least_sum(double most, double enough);
+  double least_overhead();
+
+  Problem& problem_;
+  StageSearch& stages_;
+  const PipelineSpace& space_;
+  const PipelineShape shape_;
+  const std::vector<PlaceClass>& classes_;
+  const double rounds_;
+  std::vector<double> values_before_;  // sum of the layers' values up to a layer
+  std::vector<double> num_devices_;    // by type
+  double step_weight_ = 0;
+  std::vector<Group> groups_;
+  std::vector<std::vector<Choice>> choices_;  // by group
+  double value_price_ = 0;                    // best so far
+  std::vector<double> device_prices_;         //
+  double overhead_ = -1;
+  double most_ = kForbidden;
+};
+
+}  // namespace shardwise::planning
