@@ -112,12 +112,16 @@ void improve_by_simpler_spaces(const PlanRequest& request,
   PlanRequest simpler = request;
   simpler.runner_ups = RunnerUps::kSkip;
   simpler.progress = nullptr;
-  for (const auto find : {find_uniap_plan,
-                          find_galvatron_plan,
+  // The quickest first: the slower ones may find nothing in what is left.
+  for (const auto find : {find_galvatron_plan,
                           find_amp_plan,
+                          find_megatron_plan,
                           find_piper_graph_plan,
                           find_alpa_plan,
-                          find_megatron_plan}) {
+                          find_uniap_plan}) {
+    if (deadline.has_passed()) {
+      return;
+    }
     simpler.time_limit = Seconds(deadline.seconds_left());
     PlanResult other = find(simpler, cluster, costs);
     if (other.plan && planning::is_in_space(*other.plan, request, cluster) &&

@@ -222,6 +222,9 @@ std::string proof_line(const PlanResult& result) {
       return fmt::format(
           "proved optimal: no plan of the space is faster than {:.3f} ms ({})", bound_ms, searched);
     case StopReason::kFeasible:
+      if (result.lower_bound.count == 0) {
+        return fmt::format("not proved: the search ended before it had a bound ({})", searched);
+      }
       return fmt::format("not proved: at most {:.2f} % from the optimum, bound {:.3f} ms ({})",
                          100 * (result.step_time / result.lower_bound - 1),
                          bound_ms,
