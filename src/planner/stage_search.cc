@@ -271,6 +271,30 @@ bool StageSearch::sharpen(const StageKey& key, double step_weight) {
   }
   double low_multiplier = 0;
   double high_multiplier = kForbidden;
+  const auto add_multiplier = [&](double multiplier) {
+    multipliers_[{key.shape, key.in_flight, step_weight}].add(multiplier);
+    return minimiser_with(multiplier);
+  };
+  // The options of least state and activations may be absurdly slow, or need more temporary memory
+  // than they save: then upwards from below, in large steps.
+  constexpr double kLargeStep = 4;
+  constexpr int kMostLargeSteps = 16;
+  if (high.memory > limit || high.memory >= low.memory || high.time <= low.time) {
+    double next = on_grid(low.time / low.memory / kLargeStep);
+    for (int step = 0; step < kMostLargeSteps; ++step) {
+      Trial trial = add_multiplier(next);
+      if (!trial.options) {
+        break;
+      }
+      const bool fits = trial.memory <= limit;
+      (fits ? high : low) = std::move(trial);
+      (fits ? high_multiplier : low_multiplier) = next;
+      if (fits) {
+        break;
+      }
+      next = on_grid(next * kLargeStep);
+    }
+  }
   for (int round = 0; round < 24; ++round) {
     if (high.memory >= low.memory || high.time <= low.time) {
       break;
@@ -282,8 +306,7 @@ bool StageSearch::sharpen(const StageKey& key, double step_weight) {
     if (next >= high_multiplier * 0.999) {
       break;  // neighbours on the grid
     }
-    multipliers_[{key.shape, key.in_flight, step_weight}].add(next);
-    Trial trial = minimiser_with(next);
+    Trial trial = add_multiplier(next);
     if (!trial.options) {
       break;
     }
