@@ -323,7 +323,7 @@ TEST(LoweredPrograms, MemoryIsWhatTheCostModelAllows) {
       ASSERT_EQ(counted.gradients, charged.gradients) << c.name;
       ASSERT_EQ(counted.optimizer, charged.optimizer) << c.name;
       // The account adds the most of each part; in the program they need not come together.
-      const Bytes kept = charged.in_flight * charged.activations_per_microbatch;
+      const Bytes kept = charged.activations;
       const Bytes besides = charged.transient + charged.boundary_buffers;
       ASSERT_LE(counted.peak_dynamic, kept + besides) << c.name << ", rank " << program.rank;
       if (c.plan.schedule != Schedule::kInterleaved) {  // in flight there: rounded up

@@ -90,8 +90,7 @@ LayerBytes layer_bytes(const Case& wanted) {
     const StageMemory first = evaluate_case(wanted, times).stage_memory.front();
     bytes.states +=
         sign * static_cast<double>((first.weights + first.gradients + first.optimizer).count);
-    bytes.activations += sign * static_cast<double>(first.in_flight) *
-                         static_cast<double>(first.activations_per_microbatch.count);
+    bytes.activations += sign * static_cast<double>(first.activations.count);
   }
   return bytes;
 }

@@ -134,7 +134,7 @@ nlohmann::ordered_json account_json(const Plan& plan, const Evaluation& evaluati
         {{"weights_bytes", stage.weights.count},
          {"gradients_bytes", stage.gradients.count},
          {"optimizer_bytes", stage.optimizer.count},
-         {"activations_bytes", stage.in_flight * stage.activations_per_microbatch.count},
+         {"activations_bytes", stage.activations.count},
          {"in_flight", stage.in_flight},
          {"transient_bytes", stage.transient.count},
          {"boundary_buffers_bytes", stage.boundary_buffers.count},

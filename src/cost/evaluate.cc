@@ -155,8 +155,7 @@ Picoseconds StageTime::per_step() const {
 }
 
 Bytes StageMemory::total() const {
-  return weights + gradients + optimizer + in_flight * activations_per_microbatch + transient +
-         boundary_buffers + reserve;
+  return weights + gradients + optimizer + activations + transient + boundary_buffers + reserve;
 }
 
 bool Evaluation::fits() const {
@@ -370,6 +369,7 @@ void Evaluator::State::add_stage(const Plan& plan, int stage, Evaluation& evalua
     const LayerPrice* before = nullptr;
     Bytes& kept = activations.emplace_back();
     Bytes received{0};
+    std::vector<internal::LayerMemory> chunk_layers;
     for (int k = 0; k < static_cast<int>(chunk.layers.size()); ++k) {
       const LayerPrice& layer = layer_price(plan, {stage, c, k}, chunk.first_layer + k, around);
       evaluation.extrapolated |= layer.extrapolated;
@@ -381,10 +381,12 @@ void Evaluator::State::add_stage(const Plan& plan, int stage, Evaluation& evalua
       if (before != nullptr && before->saves_output && layer.saves_input) {
         kept -= layer.input;
       }
-      memory.transient = std::max(memory.transient, layer.transient);
+      chunk_layers.push_back({graph.layers[at(chunk.first_layer + k)].block, kept, layer.transient});
       received = before == nullptr ? layer.input : received;
       before = &layer;
     }
+    memory.transient = std::max(memory.transient,
+                                internal::chunk_transient(chunk_layers, plan.num_chunks() == 1));
     // What is on its way while the stage computes on: the input of the next micro-batch and the
     // gradient sent back for the last one, and the same at the other end.
     const bool is_first = stage == 0 && c == 0;
@@ -397,13 +399,12 @@ void Evaluator::State::add_stage(const Plan& plan, int stage, Evaluation& evalua
   for (const Bytes kept : activations) {
     memory.activations_per_microbatch += kept;
   }
+  memory.activations = memory.in_flight * memory.activations_per_microbatch;
   if (plan.schedule == Schedule::kInterleaved) {
     // Unequal chunks with large early ones hold more than k_i whole micro-batches.
     const Bytes most = internal::interleaved_activations(
         plan.num_stages(), stage, plan.num_microbatches, activations);
-    memory.activations_per_microbatch =
-        std::max(memory.activations_per_microbatch,
-                 Bytes((most.count + memory.in_flight - 1) / memory.in_flight));
+    memory.activations = std::max(memory.activations, most);
   }
   bool first = true;
   for (const int type : surroundings[at(around)].device_types) {

@@ -68,9 +68,26 @@ TEST(EvaluateMemory, StateShardingDividesOnePartAfterTheOther) {
   EXPECT_EQ(gradients.gradients, Bytes(2 * kParameters));
   EXPECT_EQ(gradients.weights, Bytes(4 * kParameters));
   EXPECT_EQ(parameters.weights, Bytes(2 * kParameters));
-  // The largest op of the layer with the largest transient (up: 1088 parameters) at once.
-  EXPECT_EQ(gradients.transient, none.transient + Bytes(4 * 1088));
-  EXPECT_EQ(parameters.transient, none.transient + Bytes(8 * 1088));
+  // By hand, [1 8 .] on each device. Head: the logits' gradient and the targets, 8 bytes each. Layer, when
+  // the head has freed its 1072 / 2 elements: its output's gradient and two of width 64 while act's
+  // result is gone, and the largest op (up: 1088 parameters) at once.
+  EXPECT_EQ(none.transient, Bytes(4 * 8 * 32 + 8 * 8));
+  constexpr int kLayer = 8 * 16 + 2 * 8 * 64 - 8 * 64;
+  EXPECT_EQ(gradients.transient, Bytes(4 * (kLayer - 1072 / 2 + 1088)));
+  EXPECT_EQ(parameters.transient, Bytes(4 * (kLayer - 1072 / 2 + 2 * 1088)));
+}
+
+TEST(EvaluateMemory, BackwardFreesWhatItHasRead) {
+  // One rank, one micro-batch in flight: the account is the most that is ever alive. Backward of the
+  // layer: weights and all, what the layer keeps, its output's gradient, act's gradient; the head has
+  // freed its own. Backward of the head: everything kept, the logits' gradient and 16 targets.
+  const Graph graph = small_model(2, 1);
+  const StageMemory memory = run(staged_plan(graph, 2, 1, Mesh{}, {0, 3}), graph).stage_memory[0];
+  const Bytes layer(4 * (256 + 32 + 256 + 1024 + 1024));
+  const Bytes head(4 * (256 + 32 + 256 + 512 + 16));
+  EXPECT_EQ(memory.activations, layer + head);
+  EXPECT_EQ(memory.activations + memory.transient,
+            std::max(layer + Bytes(4 * (256 + 1024)), layer + head + Bytes(4 * 512 + 8 * 16)));
 }
 
 TEST(EvaluateMemory, RecomputedOpsHoldTheirGatheredParametersTogether) {

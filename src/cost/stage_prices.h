@@ -102,6 +102,23 @@ TransferPrice price_messages(const std::vector<RedistributionMessage>& messages,
 // The time of the same messages by other costs.
 void price_again(TransferPrice& price, const CostTable& costs);
 
+// A layer of a chunk: what the chunk's layers up to it keep of a micro-batch, and what it needs on
+// top while it runs.
+struct LayerMemory {
+  int block = 0;
+  Bytes kept_so_far{0};
+  Bytes transient{0};
+};
+// What a chunk needs for a while beyond all that it keeps,
+//
+//   max over runs r of equal blocks of (max of transient_l, l in r) - (kept by the layers behind r)
+//
+// for the layers behind have freed what they kept, or not yet kept it, while r runs. In a run of
+// equal layers the last one decides; for unequal ones the figure is above the truth by at most what
+// the run keeps. Never negative. Without `frees_behind` nothing is taken off: of several chunks
+// none but the last has anything behind its last decoder layer.
+Bytes chunk_transient(const std::vector<LayerMemory>& layers, bool frees_behind);
+
 // Most activation bytes that a stage holds at once under the interleaved schedule, from those of
 // one micro-batch in each of its chunks: early chunks are in flight more often than late ones.
 Bytes interleaved_activations(int num_stages,

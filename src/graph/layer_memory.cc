@@ -11,13 +11,12 @@ namespace {
 
 std::size_t at(int index) { return static_cast<std::size_t>(index); }
 
-// Sum of value bytes alive beyond `saved` while `steps` run; `begin`: alive before the first step,
-// `end`: alive after the last.
+// Bytes of a layer's values that are alive while steps run.
 class LiveBytes {
  public:
-  explicit LiveBytes(const LayerBody& body)
-      : body_(body), saved_(body.saved.begin(), body.saved.end()) {}
+  explicit LiveBytes(const LayerBody& body) : body_(body) {}
 
+  // Most that is alive at once. `begin`: alive before the first step, `end`: after the last.
   Bytes peak(const std::vector<LayerStep>& steps,
              const std::vector<ValueId>& begin,
              const std::vector<ValueId>& end) {
@@ -33,7 +32,7 @@ class LiveBytes {
     std::set<ValueId> alive;
     Bytes live{0};
     const auto add = [&](ValueId value) {
-      if (value >= 0 && !saved_.contains(value) && alive.insert(value).second) {
+      if (value >= 0 && alive.insert(value).second) {
         live += body_.values[at(value)].bytes;
       }
     };
@@ -51,7 +50,7 @@ class LiveBytes {
       for (const ValueId value : step.reads) {
         add(value);  // tokens and targets come to life here
       }
-      if (step.in_place >= 0) {
+      if (step.in_place >= 0 && last_read[step.in_place] == i) {
         remove(step.in_place);
       }
       for (const ValueId value : step.writes) {
@@ -74,20 +73,38 @@ class LiveBytes {
 
  private:
   const LayerBody& body_;
-  std::set<ValueId> saved_;
 };
 
 }  // namespace
 
 Bytes transient_bytes(const LayerBody& body) {
   LiveBytes live(body);
+  const auto with_saved = [&](ValueId value) {
+    std::vector<ValueId> values = body.saved;
+    if (value >= 0) {
+      values.push_back(value);
+    }
+    return values;
+  };
   const auto present = [](ValueId value) {
     return value >= 0 ? std::vector<ValueId>{value} : std::vector<ValueId>{};
   };
+  std::vector<ValueId> left = present(body.input_gradient);
+  const auto keep_saved = [&](ValueId value) {
+    if (std::find(body.saved.begin(), body.saved.end(), value) != body.saved.end()) {
+      left.push_back(value);
+    }
+  };
+  keep_saved(body.input);
+  for (const LayerStep& step : body.recompute) {
+    std::for_each(step.reads.begin(), step.reads.end(), keep_saved);
+  }
   std::vector<LayerStep> backward = body.recompute;
   backward.insert(backward.end(), body.backward.begin(), body.backward.end());
-  return std::max(live.peak(body.forward, present(body.input), present(body.output)),
-                  live.peak(backward, present(body.output_gradient), present(body.input_gradient)));
+  const Bytes forward_peak =
+      live.peak(body.forward, present(body.input), with_saved(body.output));
+  const Bytes backward_peak = live.peak(backward, with_saved(body.output_gradient), left);
+  return std::max(forward_peak, backward_peak) - body.saved_bytes();
 }
 
 }  // namespace shardwise

@@ -640,6 +640,17 @@ std::int64_t BlockCosts::produced_bytes(TensorIndex t, int choice) const {
   return tensor.bytes[at(tensor.produced[at(choice)])];
 }
 
+bool BlockCosts::is_needed_by(TensorIndex t, const TensorUse& use) const {
+  const std::vector<UseClassId>& classes = ops_[at(use.op)].use_classes[at(use.input)];
+  return std::any_of(
+      classes.begin(), classes.end(), [&](UseClassId id) { return is_needed(t, id); });
+}
+
+std::int64_t BlockCosts::most_bytes(TensorIndex t) const {
+  const std::vector<std::int64_t>& bytes = tensors_[at(t)].bytes;
+  return bytes.empty() ? 0 : *std::max_element(bytes.begin(), bytes.end());
+}
+
 std::int64_t BlockCosts::wanted_bytes(TensorIndex t, UseClassId use) const {
   const TensorModel& tensor = tensors_[at(t)];
   return tensor.bytes[at(tensor.classes[use].wanted)];

@@ -125,6 +125,9 @@ class BlockCosts {
   bool is_addend(TensorIndex tensor, UseClassId use) const {
     return tensors_[at(tensor)].classes[use].is_addend;
   }
+  // Whether the backward of a use reads the tensor, in some choice.
+  bool is_needed_by(TensorIndex tensor, const TensorUse& use) const;
+  std::int64_t most_bytes(TensorIndex tensor) const;  // over its layouts
   bool producer_saves(TensorIndex tensor) const { return tensors_[at(tensor)].producer_saves; }
   std::int64_t statistics_bytes(int op, int choice) const;
   std::int64_t workspace(int op, int choice, bool is_forward) const;

@@ -40,6 +40,29 @@ OptionSet GraphOptions::find(const Weights& weights,
   return find_options(costs_, relaxation_, modes_for(criteria.memory), weights, limit, criteria);
 }
 
+// Most that ops behind `op` save, and have freed when its backward computes.
+std::int64_t GraphOptions::most_saved_behind(int op) const {
+  std::int64_t most = 0;
+  for (int o = op + 1; o < costs_.num_ops(); ++o) {
+    std::int64_t statistics = 0;
+    for (int c = 0; c < static_cast<int>(costs_.choices(o).size()); ++c) {
+      statistics = std::max(statistics, costs_.statistics_bytes(o, c));
+    }
+    most += statistics;
+  }
+  for (TensorIndex t = 0; t < static_cast<int>(costs_.block().tensors.size()); ++t) {
+    if (!costs_.has_cost(t)) {
+      continue;
+    }
+    std::int64_t times = costs_.producer(t) > op && costs_.producer_saves(t) ? 1 : 0;
+    for (const BlockCosts::TensorUse& use : costs_.uses(t)) {
+      times += use.op > op && costs_.is_needed_by(t, use) ? 1 : 0;
+    }
+    most += times * costs_.most_bytes(t);
+  }
+  return most;
+}
+
 // While an op's backward computes, its workspace, the gradients of its results and the gradients of
 // its inputs are alive: a part of what option_search.cc counts.
 std::int64_t GraphOptions::least_transient() {
@@ -68,7 +91,7 @@ std::int64_t GraphOptions::least_transient() {
       }
       least = std::min(least, bytes);
     }
-    least_transient_ = std::max(least_transient_, least);
+    least_transient_ = std::max(least_transient_, least - most_saved_behind(o));
   }
   return least_transient_;
 }

@@ -39,6 +39,8 @@ class GraphOptions final : public BlockOptions {
   const std::vector<Mode> modes_;
   const std::vector<Mode> fastest_modes_;
   const bool may_save_output_;
+  std::int64_t most_saved_behind(int op) const;
+
   std::int64_t least_transient_ = -1;  // not yet known
 };
 

@@ -50,6 +50,7 @@ class MicrobatchModel final : public Problem {
   int max_stage_devices() const override { return request_.limits.max_stage_devices; }
   const std::vector<int>& shapes_at(const StagePlace& place) override;
   std::int64_t memory_limit(int shape) const override;  // device memory - reserve - process
+  bool frees_behind() const override { return true; }
   BlockOptions& options(int shape, int layer, TieCase tie) override;
   Transfer transfer(int layer, const StageEnd& sender, const StageEnd& receiver) override;
   std::int64_t tie_exchange(const StageEnd& owner,

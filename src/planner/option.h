@@ -83,7 +83,7 @@ struct Option {
   Mode mode;
   int input = 0;
   int output = 0;
-  // Peak of temporary memory; a lower bound unless `is_transient_exact`.
+  // What the layer needs beyond state and activations; a lower bound unless `is_transient_exact`.
   std::int64_t transient = 0;
   bool is_transient_exact = false;
   bool saves_input = false;
@@ -104,15 +104,35 @@ struct Criteria {
   // Compare `joint_time` * (forward + backward) + per_step instead of both.
   std::int64_t joint_time = 0;  // 0: both
   bool splits_forward = false;  // forward and backward apart
-  bool memory = true;           // state + in_flight * saved, transient memory, what is shared
+  bool memory = true;           // held = state + in_flight * saved, transient, what is shared
   int in_flight = 1;
   // Compare state and saved activations apart: unequal chunks do not hold in_flight times saved.
   bool splits_memory = false;
+  // With that, for a layer that not every chunk has: only equally much saved compares.
+  bool compares_equal_saved = false;
   // Keep every option: dominance cannot see the exact transient memory.
   bool keeps_all = false;
   std::size_t most_labels = 2'000'000;  // give up beyond
   const Deadline* deadline = nullptr;   // checked if not null
 };
+
+// Whether a stage that holds cost `a` in place of `b` holds no more, whatever else it holds: with k
+// micro-batches in flight, and for layers before that need for a while what this one has freed,
+//   state + k saved,  state + (k - 1) saved.
+inline bool holds_less(const Cost& a, const Cost& b, const Criteria& criteria) {
+  if (criteria.splits_memory) {
+    return a.state <= b.state &&
+           (criteria.compares_equal_saved ? a.saved == b.saved : a.saved <= b.saved);
+  }
+  const int k = criteria.in_flight;
+  return a.state + k * a.saved <= b.state + k * b.saved &&
+         a.state + (k - 1) * a.saved <= b.state + (k - 1) * b.saved;
+}
+// Then: how much more transient memory `a` may need than `b` while the stage needs no more.
+inline std::int64_t spared(const Cost& a, const Cost& b, const Criteria& criteria) {
+  return b.state - a.state +
+         (criteria.splits_memory ? 1 : criteria.in_flight) * (b.saved - a.saved);
+}
 
 struct OptionSet {
   std::vector<Option> options;

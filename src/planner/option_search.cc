@@ -13,12 +13,15 @@
 //      same state, and those whose least way to the end exceeds the limit, are dropped
 //   5. labels of pieces are joined into options
 //
-// Going backwards, all that the peak of temporary memory in the *backward* pass needs of later ops
-// is known: their gradients that still wait (in the state). What is recorded is a lower bound of
-// the peak; it is exact but for values that only rest while others compute.
+// Going backwards, all that the peak of memory in the *backward* pass needs of later ops is known:
+// their gradients that still wait (in the state), and what they saved and have freed. What is
+// recorded is a lower bound of what the layer needs beyond all that it saves; it is exact but for
+// values that only rest while others compute, and those that a later op saved although an earlier
+// one made them.
 #include "planner/option_search.h"
 
 #include <algorithm>
+#include <limits>
 #include <map>
 #include <memory>
 #include <optional>
@@ -33,10 +36,12 @@ namespace {
 
 std::size_t at(int index) { return static_cast<std::size_t>(index); }
 
-// Bytes that are alive at once, from below.
+constexpr std::int64_t kNothing = std::numeric_limits<std::int64_t>::min() / 4;
+
+// Bytes that are alive at once less those saved by these ops and later ones, from below.
 struct Peak {
-  std::int64_t forward = 0;
-  std::int64_t backward = 0;   // values made again included
+  std::int64_t forward = kNothing;
+  std::int64_t backward = kNothing;  // values made again included
   std::int64_t again = 0;      // values made again for backward by full recomputation
   std::int64_t momentary = 0;  // gathered weights, whole gradients of one op
   std::int64_t held = 0;       // gathered weights that stay from recomputation to backward
@@ -44,17 +49,18 @@ struct Peak {
   bool operator==(const Peak&) const = default;
 };
 
-// `later` happens before `earlier` in backward, and what `earlier` makes again is alive then.
-Peak join(const Peak& later, const Peak& earlier) {
-  return {std::max(later.forward, earlier.forward),
-          std::max(later.backward + earlier.again, earlier.backward),
+// `later` happens before `earlier` in backward, and what `earlier` makes again is alive then. What
+// `later` saves is not alive while `earlier` runs: not yet, or no more.
+Peak join(const Peak& later, std::int64_t saved_later, const Peak& earlier) {
+  return {std::max(later.forward, earlier.forward - saved_later),
+          std::max(later.backward + earlier.again, earlier.backward - saved_later),
           later.again + earlier.again,
           std::max(later.momentary, earlier.momentary),
           later.held + earlier.held};
 }
 
 std::int64_t transient_of(const Peak& peak) {
-  return std::max(peak.forward, peak.backward) + peak.momentary + peak.held;
+  return std::max<std::int64_t>({peak.forward, peak.backward, 0}) + peak.momentary + peak.held;
 }
 
 struct Label {
@@ -70,7 +76,7 @@ struct Label {
 Label join(const Label& later, const Label& earlier) {
   Label both = later;
   both.cost += earlier.cost;
-  both.peak = join(later.peak, earlier.peak);
+  both.peak = join(later.peak, later.cost.saved, earlier.peak);
   both.value += earlier.value;
   both.signature = std::max(later.signature, earlier.signature);
   both.saves_input |= earlier.saves_input;
@@ -102,11 +108,11 @@ bool is_beaten(const Label& b, const Label& a, const Criteria& criteria) {
   if (!criteria.memory) {
     return true;
   }
-  const bool holds_less = criteria.splits_memory
-                              ? a.cost.state <= b.cost.state && a.cost.saved <= b.cost.saved
-                              : a.cost.state + criteria.in_flight * a.cost.saved <=
-                                    b.cost.state + criteria.in_flight * b.cost.saved;
-  return holds_less && a.peak.forward <= b.peak.forward && a.peak.backward <= b.peak.backward &&
+  if (!holds_less(a.cost, b.cost, criteria)) {
+    return false;
+  }
+  const std::int64_t less = spared(a.cost, b.cost, criteria);
+  return a.peak.forward <= b.peak.forward + less && a.peak.backward <= b.peak.backward + less &&
          a.peak.again <= b.peak.again && a.peak.momentary <= b.peak.momentary &&
          a.peak.held <= b.peak.held && (a.saves_input || !b.saves_input) &&
          (a.saves_output || !b.saves_output);
@@ -240,7 +246,7 @@ class PieceGraph {
           Label longer = label;
           longer.cost += arc.cost;
           longer.value += arc.value;
-          longer.peak = join(label.peak, arc.peak);
+          longer.peak = join(label.peak, label.cost.saved, arc.peak);
           longer.saves_input |= arc.saves_input;
           longer.saves_output |= arc.saves_output;
           if (layers_[at(l)].op >= 0) {
@@ -374,7 +380,9 @@ class PieceGraph {
   bool take_op(int op, int choice, State& state, Arc& arc) const {
     const Op& what = costs_.block().ops[at(op)];
     arc.cost = costs_.op_cost(op, choice, mode_);
+    const std::int64_t statistics = arc.cost.saved;
     std::int64_t kept_results = 0;
+    std::int64_t read_results = 0;  // of those, what the op's own backward reads
     std::int64_t results_again = 0;
     for (const Operand& output : what.outputs) {
       const auto open = std::find_if(
@@ -388,11 +396,20 @@ class PieceGraph {
       }
       arc.cost += closing.cost;
       arc.saves_output |= closing.keeps_output;
-      kept_results += closing.keeps_produced ? costs_.produced_bytes(output.tensor, choice) : 0;
+      if (closing.keeps_produced) {
+        const std::int64_t bytes = costs_.produced_bytes(output.tensor, choice);
+        kept_results += bytes;
+        read_results += costs_.producer_saves(output.tensor) ? bytes : 0;
+      }
       results_again += saved_result_again(output.tensor, choice, open->uses);
       state.erase(open);
     }
     arc.peak = peak_of(op, choice, state, kept_results, results_again, true);
+    // Of what is closed here, all results that are kept live in forward; in backward those do that
+    // the op itself reads. Other layouts of them are later ops'.
+    const std::int64_t kept = arc.cost.saved - statistics;
+    arc.peak.forward -= kept - kept_results;
+    arc.peak.backward -= kept - read_results;
     add_uses_of_op(state, op, choice);
     arc.value = weights_.of(arc.cost);
     return true;
@@ -463,11 +480,43 @@ class PieceGraph {
         peak.forward += costs_.wanted_bytes(tensor, use);
       }
     }
+    const std::int64_t freed = freed_by_later(op, choice, rest);
+    peak.forward -= knows_results ? freed : 0;
     if (what.kind != OpKind::kAdd) {
       peak.backward = costs_.workspace(op, choice, false) + gradients_written + needed_again +
-                      std::max(gradients_read, waiting_gradients(rest));
+                      std::max(gradients_read, waiting_gradients(rest)) - freed;
     }
     return peak;
+  }
+
+  // Most bytes of open tensors that only later ops save: not yet there in forward, freed in
+  // backward.
+  std::int64_t freed_by_later(int op, int choice, const State& rest) const {
+    if (mode_.recompute == Recompute::kFull) {
+      return 0;  // nothing but the block's input, and that is never freed
+    }
+    const std::vector<Operand>& inputs = costs_.block().ops[at(op)].inputs;
+    std::int64_t freed = 0;
+    for (const Open& open : rest) {
+      std::vector<int> counted;  // layouts
+      for (int i = 0; i < static_cast<int>(inputs.size()); ++i) {
+        if (inputs[at(i)].tensor == open.tensor) {
+          const UseClassId own = costs_.use_class(op, i, choice);
+          if (costs_.is_needed(open.tensor, own)) {
+            counted.push_back(costs_.wanted_layout(open.tensor, own));
+          }
+        }
+      }
+      for (const UseClassId use : open.uses) {
+        const int layout = costs_.wanted_layout(open.tensor, use);
+        if (costs_.is_needed(open.tensor, use) &&
+            std::find(counted.begin(), counted.end(), layout) == counted.end()) {
+          counted.push_back(layout);
+          freed += costs_.wanted_bytes(open.tensor, use);
+        }
+      }
+    }
+    return freed;
   }
 
   static bool is_repeated(const Op& op, int input) {

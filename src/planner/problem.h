@@ -83,6 +83,9 @@ class Problem {
   // Shapes a stage may have there; equal shapes have equal numbers.
   virtual const std::vector<int>& shapes_at(const StagePlace& place) = 0;
   virtual std::int64_t memory_limit(int shape) const = 0;  // of a device, for the stage
+  // Whether a layer's transient memory may use what the layers behind its run of equal blocks keep
+  // (stage_prices.h: chunk_transient). False: the most of a stage counts.
+  virtual bool frees_behind() const { return false; }
   virtual BlockOptions& options(int shape, int layer, TieCase tie) = 0;
 
   // `layer`: the sender's last one.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <set>
 #include <tuple>
 
 #include "core/errors.h"
@@ -56,7 +57,7 @@ std::int64_t StageSearch::memory_of(const StageKey& key,
                                     const std::vector<const Option*>& options) {
   const int chunks = chain_.chunks;
   std::int64_t state = 0;
-  std::int64_t transient = 0;
+  std::vector<internal::LayerMemory> layers;
   std::vector<Bytes> kept(at(chunks));  // by chunk
   const auto add_kept = [&](int times, bool is_first, std::int64_t bytes) {
     for (int c = 0; c < chunks; ++c) {
@@ -68,7 +69,6 @@ std::int64_t StageSearch::memory_of(const StageKey& key,
     const Option& option = *options[at(i - key.begin)];
     state += chain_.times(i) * option.cost.state;
     add_kept(chain_.times(i), i == 0, option.cost.saved);
-    transient = std::max(transient, option.transient);
     if (i > key.begin) {
       const Option& before = *options[at(i - 1 - key.begin)];
       if (before.saves_output && option.saves_input) {
@@ -77,6 +77,8 @@ std::int64_t StageSearch::memory_of(const StageKey& key,
         add_kept(times, i == 1, -costs.input_bytes(option.input));
       }
     }
+    layers.push_back(
+        {model_.block_of(chain_.layers[at(i)]), kept.front(), Bytes(option.transient)});
   }
   int first = 0;
   int last = static_cast<int>(options.size()) - 1;
@@ -84,7 +86,8 @@ std::int64_t StageSearch::memory_of(const StageKey& key,
     first = key.begin == 0 ? 1 : 0;
     last = key.end == chain_.size() ? last - 1 : last;
   }
-  return state + held_activations(key, kept) + transient +
+  return state + held_activations(key, kept) +
+         internal::chunk_transient(layers, frees_behind()).count +
          ends_bytes(key, options[at(first)]->input, options[at(last)]->output);
 }
 
@@ -97,10 +100,9 @@ std::int64_t StageSearch::held_activations(const StageKey& key, const std::vecto
   if (key.stages == 0) {
     return key.in_flight * all.count;
   }
-  const std::int64_t most =
-      internal::interleaved_activations(key.stages, key.stage, model_.num_microbatches(), kept)
-          .count;
-  return key.in_flight * std::max(all.count, (most + key.in_flight - 1) / key.in_flight);
+  const Bytes most =
+      internal::interleaved_activations(key.stages, key.stage, model_.num_microbatches(), kept);
+  return std::max(key.in_flight * all, most).count;
 }
 
 // --- bounds -------------------------------------------------------------------------------------
@@ -165,9 +167,12 @@ double StageSearch::bound_with(const StageKey& key, double multiplier, ChainBoun
 std::int64_t StageSearch::memory_left(const StageKey& key) {
   std::int64_t transient = 0;
   int previous = -1;
-  for (int i = key.begin; i < key.end; ++i) {
+  for (int i = key.end - 1; i >= key.begin; --i) {
     const int layer = chain_.layers[at(i)];
     if (model_.block_of(layer) != previous) {
+      if (previous >= 0 && frees_behind()) {
+        break;
+      }
       previous = model_.block_of(layer);
       transient = std::max(transient, model_.options(key.shape, layer, tie_).least_transient());
     }
@@ -380,6 +385,8 @@ class StageSearch::FrontBuilder {
     std::int64_t memory = 0;      // state and activations; folded chains: at least
     std::int64_t state = 0;       // part of memory
     std::int64_t ends_saved = 0;  // activations of the model's first and last layer
+    std::int64_t kept = 0;         // activations of one micro-batch
+    std::int64_t kept_behind = 0;  // part of them: what layers behind this run of equal blocks keep
     std::int64_t transient = 0;
     double value = 0;
     int layout = 0;  // at the beginning of the layers so far
@@ -425,6 +432,7 @@ class StageSearch::FrontBuilder {
   void make_pools() {
     std::map<int, Matrix> limits;  // by block
     std::map<int, int> layer_of;
+    std::set<int> ends;  // blocks that not every chunk has
     for (int i = key_.begin; i < key_.end; ++i) {
       const int layer = chain_.layers[at(i)];
       const int block = model_.block_of(layer);
@@ -434,6 +442,9 @@ class StageSearch::FrontBuilder {
           block,
           Matrix(static_cast<int>(before.size()), static_cast<int>(after.size()), -kForbidden));
       layer_of[block] = layer;
+      if (chain_.times(i) < chain_.chunks) {
+        ends.insert(block);
+      }
       for (int input = 0; input < entry->second.rows; ++input) {
         for (int output = 0; output < entry->second.columns; ++output) {
           if (before[at(input)] < kForbidden && after[at(output)] < kForbidden) {
@@ -451,6 +462,7 @@ class StageSearch::FrontBuilder {
       criteria.memory = uses_memory_;
       criteria.in_flight = key_.in_flight;
       criteria.splits_memory = key_.stages > 0;
+      criteria.compares_equal_saved = ends.contains(block);
       criteria.keeps_all = request_.level == FrontLevel::kExact;
       criteria.deadline = &model_.deadline();
       criteria.most_labels = criteria.keeps_all ? 200'000 : 4'000'000;
@@ -458,7 +470,7 @@ class StageSearch::FrontBuilder {
       OptionSet set = block_options.find(weights_, limit, criteria);
       front_->is_complete &= set.is_complete;
       if (criteria.keeps_all) {
-        make_exact(block_options, set.options);
+        make_exact(block_options, criteria, set.options);
       }
       auto pool = std::make_unique<std::vector<Option>>(std::move(set.options));
       std::vector<std::vector<Option*>>& by_output = pools_[block];
@@ -471,7 +483,9 @@ class StageSearch::FrontBuilder {
   }
 
   // With exact transients the usual dominance holds again.
-  void make_exact(const BlockOptions& block_options, std::vector<Option>& options) const {
+  void make_exact(const BlockOptions& block_options,
+                  const Criteria& criteria,
+                  std::vector<Option>& options) const {
     for (Option& option : options) {
       model_.deadline().check();
       option.transient = block_options.exact_transient(option);
@@ -479,13 +493,11 @@ class StageSearch::FrontBuilder {
     }
     std::vector<Option> kept;
     const auto beats = [&](const Option& a, const Option& b) {
-      const auto memory = [&](const Option& o) {
-        return o.cost.state + key_.in_flight * o.cost.saved;
-      };
       return a.input == b.input && a.output == b.output && a.signature == b.signature &&
              a.cost.forward <= b.cost.forward && a.cost.backward <= b.cost.backward &&
-             a.cost.per_step <= b.cost.per_step && memory(a) <= memory(b) &&
-             a.transient <= b.transient && (a.saves_input || !b.saves_input) &&
+             a.cost.per_step <= b.cost.per_step && holds_less(a.cost, b.cost, criteria) &&
+             a.transient <= b.transient + spared(a.cost, b.cost, criteria) &&
+             (a.saves_input || !b.saves_input) &&
              (a.saves_output || !b.saves_output);
     };
     for (const Option& option : options) {
@@ -526,17 +538,25 @@ class StageSearch::FrontBuilder {
     if (!is_slower(b, a)) {
       return false;
     }
-    // What unequal chunks hold grows with each part, not with their sum.
-    if (uses_memory_ && key_.stages > 0 && (a.state > b.state || a.ends_saved > b.ends_saved)) {
-      return false;
-    }
-    return !uses_memory_ || (rest_of(a) <= rest_of(b) && a.transient <= b.transient &&
-                             (a.saves_input || !b.saves_input));
+    return !uses_memory_ ||
+           ((a.saves_input || !b.saves_input) &&
+            (key_.stages > 0 ? holds_less_by_part(a, b) : holds_less_in_all(a, b)));
   }
 
-  std::int64_t rest_of(const Label& label) const {
-    return key_.stages > 0 ? label.memory - label.state - key_.in_flight * label.ends_saved
-                           : label.memory;
+  // Layers before may need for a while what those behind their run have freed.
+  static bool holds_less_in_all(const Label& a, const Label& b) {
+    return a.memory <= b.memory && a.memory + a.transient <= b.memory + b.transient &&
+           a.memory - a.kept <= b.memory - b.kept &&
+           a.memory - a.kept_behind <= b.memory - b.kept_behind;
+  }
+
+  // What unequal chunks hold grows with each part, not with their sum.
+  bool holds_less_by_part(const Label& a, const Label& b) const {
+    const auto of_decoders = [&](const Label& label) {
+      return label.memory - label.state - key_.in_flight * label.ends_saved;
+    };
+    return a.state <= b.state && a.ends_saved <= b.ends_saved &&
+           of_decoders(a) <= of_decoders(b) && a.transient <= b.transient;
   }
 
   void walk(int output) {
@@ -606,7 +626,13 @@ class StageSearch::FrontBuilder {
     const bool is_end = i == 0 || i + 1 == chain_.size();
     longer.ends_saved += is_end ? saved - shared : 0;
     longer.ends_saved -= i + 2 == chain_.size() ? shared : 0;
-    longer.transient = std::max(longer.transient, option.transient);
+    if (search_.frees_behind()) {
+      const bool is_new_run = i + 1 < key_.end && model_.block_of(chain_.layers[at(i)]) !=
+                                                      model_.block_of(chain_.layers[at(i + 1)]);
+      longer.kept_behind = is_new_run ? from.kept - shared : from.kept_behind;
+      longer.kept = from.kept + saved - shared;
+    }
+    longer.transient = std::max(longer.transient, option.transient - longer.kept_behind);
     longer.value = static_cast<double>(longer.forward + longer.backward) +
                    weights_.step * static_cast<double>(longer.per_step) +
                    weights_.memory * static_cast<double>(longer.memory);

@@ -163,7 +163,7 @@ class StageSearch {
   const StageFront& front(const FrontRequest& request);
 
   // Memory of a run on one device, exact if the options' transients are: state and activations of
-  // all chunks, buffers, largest transient; the device's reserve is not part of it.
+  // all chunks, buffers, transient memory; the device's reserve is not part of it.
   std::int64_t memory_of(const StageKey& key, const std::vector<const Option*>& options);
 
  private:
@@ -213,6 +213,7 @@ class StageSearch {
   double bound_with(const StageKey& key, double multiplier, ChainBounds& chain);
   // For state and activations: what no transient memory of the run can spare is taken off.
   std::int64_t memory_left(const StageKey& key);
+  bool frees_behind() const { return chain_.chunks == 1 && model_.frees_behind(); }
   std::int64_t ends_bytes(const StageKey& key, int input, int output);
   std::int64_t held_activations(const StageKey& key, const std::vector<Bytes>& kept);
 

@@ -128,6 +128,7 @@ LayerRow TargetPrices::row(const TargetGrid& grid,
     row.shared.push_back((row.shared.empty() ? 0 : row.shared.back()) +
                          (is_kept_twice ? price.input.count : 0));
     row.transient.push_back(price.transient.count);
+    row.block.push_back(graph_.layers[at(layer)].block);
     row.input.push_back(price.input.count);
     row.output.push_back(price.output.count);
     before = &price;
@@ -263,11 +264,13 @@ SplitProblem TargetPrices::split_problem(const TargetGrid& grid,
              (has_head ? between(sums, last_layer, last_layer + 1) : 0);
     };
     // Memory.
-    std::int64_t transient = 0;
+    std::vector<internal::LayerMemory> memories;
     for (int i = begin; i < end; ++i) {
       const int layer = is_interleaved && i == folded_head ? last_layer : i;
-      transient = std::max(transient, row.transient[at(layer)]);
+      const std::int64_t so_far = is_interleaved ? 0 : kept(row, begin, i + 1);
+      memories.push_back({row.block[at(layer)], Bytes(so_far), Bytes(row.transient[at(layer)])});
     }
+    const std::int64_t transient = internal::chunk_transient(memories, !is_interleaved).count;
     const int in_flight = microbatches_in_flight(pipeline.schedule, stages, s, m, chunks);
     std::int64_t activations = 0;
     if (is_interleaved) {
@@ -286,9 +289,9 @@ SplitProblem TargetPrices::split_problem(const TargetGrid& grid,
         activations += bytes;
       }
       const Bytes most = internal::interleaved_activations(stages, s, m, by_chunk);
-      activations = std::max(activations, (most.count + in_flight - 1) / in_flight);
+      activations = std::max(in_flight * activations, most.count);
     } else {
-      activations = kept(row, begin, end);
+      activations = in_flight * kept(row, begin, end);
     }
     const bool is_first_stage = s == 0;
     const bool is_last_stage = s + 1 == stages;
@@ -296,7 +299,7 @@ SplitProblem TargetPrices::split_problem(const TargetGrid& grid,
     const std::int64_t sent = row.output[0];
     const int ends = chunks > 1 ? 2 : (is_first_stage ? 0 : 1) + (is_last_stage ? 0 : 1);
     const std::int64_t memory =
-        sum(row.state) + in_flight * activations + transient + 2 * ends * sent;
+        sum(row.state) + activations + transient + 2 * ends * sent;
     if (memory > limits[at(s)]) {
       return std::nullopt;
     }

@@ -23,6 +23,7 @@ struct LayerRow {
   std::vector<std::int64_t> saved;      // a boundary kept by both of two layers counts once
   std::vector<std::int64_t> shared;     // [i]: what is counted once between i - 1 and i
   std::vector<std::int64_t> transient;  // of a layer
+  std::vector<int> block;               // of a layer
   std::vector<std::int64_t> input;
   std::vector<std::int64_t> output;
 };

@@ -181,7 +181,7 @@ std::string memory_table(const Evaluation& evaluation) {
   add_memory_row(table, "gradients", stages, [](const StageMemory& m) { return m.gradients; });
   add_memory_row(table, "optimizer", stages, [](const StageMemory& m) { return m.optimizer; });
   add_memory_row(table, "activations in flight", stages, [](const StageMemory& m) {
-    return static_cast<std::int64_t>(m.in_flight) * m.activations_per_microbatch;
+    return m.activations;
   });
   add_memory_row(
       table, "largest transient", stages, [](const StageMemory& m) { return m.transient; });
@@ -254,7 +254,7 @@ std::string infeasibility_text(const Infeasibility& infeasibility, const Graph& 
       format_bytes(memory.weights),
       format_bytes(memory.gradients),
       format_bytes(memory.optimizer),
-      format_bytes(static_cast<std::int64_t>(memory.in_flight) * memory.activations_per_microbatch),
+      format_bytes(memory.activations),
       memory.in_flight,
       format_bytes(memory.transient),
       format_bytes(memory.boundary_buffers),

@@ -7,6 +7,7 @@
 #include <tuple>
 #include <vector>
 
+#include "cost/stage_prices.h"
 #include "planner/elimination.h"
 #include "planner/methods/alpa.h"
 #include "planner/methods/best_plan.h"
@@ -264,17 +265,20 @@ class AlpaSearch {
       return std::nullopt;
     }
     planning::Cost sum;
-    std::int64_t transient = 0;
+    std::vector<internal::LayerMemory> layers;
     std::int64_t once = 0;  // boundaries that both neighbours keep
     for (std::size_t i = 0; i < choices.size(); ++i) {
       const Option& option = choices[i].option;
       sum += option.cost;
-      transient = std::max(transient, choices[i].transient);
       if (i > 0 && choices[i - 1].option.saves_output && option.saves_input) {
         once += model.options(shape, first + static_cast<int>(i), TieCase::kNone)
                     .input_bytes(option.input);
       }
+      layers.push_back({model.block_of(first + static_cast<int>(i)),
+                        Bytes(sum.saved - once),
+                        Bytes(choices[i].transient)});
     }
+    const std::int64_t transient = internal::chunk_transient(layers, true).count;
     const std::int64_t saved = std::max<std::int64_t>(sum.saved - once, 1);
     const std::int64_t left = model.memory_limit(shape) - sum.state - transient;
     const std::int64_t in_flight = left / saved;
