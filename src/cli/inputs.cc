@@ -130,18 +130,17 @@ nlohmann::ordered_json account_json(const Plan& plan, const Evaluation& evaluati
   }
   Json memory = Json::array();
   for (const StageMemory& stage : evaluation.stage_memory) {
-    memory.push_back(
-        {{"weights_bytes", stage.weights.count},
-         {"gradients_bytes", stage.gradients.count},
-         {"optimizer_bytes", stage.optimizer.count},
-         {"activations_bytes", stage.activations.count},
-         {"in_flight", stage.in_flight},
-         {"transient_bytes", stage.transient.count},
-         {"boundary_buffers_bytes", stage.boundary_buffers.count},
-         {"reserve_bytes", stage.reserve.count},
-         {"tensor_bytes", (stage.total() - stage.reserve).count},
-         {"total_bytes", stage.total().count},
-         {"limit_bytes", stage.limit.count}});
+    memory.push_back({{"weights_bytes", stage.weights.count},
+                      {"gradients_bytes", stage.gradients.count},
+                      {"optimizer_bytes", stage.optimizer.count},
+                      {"activations_bytes", stage.activations.count},
+                      {"in_flight", stage.in_flight},
+                      {"transient_bytes", stage.transient.count},
+                      {"boundary_buffers_bytes", stage.boundary_buffers.count},
+                      {"reserve_bytes", stage.reserve.count},
+                      {"tensor_bytes", (stage.total() - stage.reserve).count},
+                      {"total_bytes", stage.total().count},
+                      {"limit_bytes", stage.limit.count}});
   }
   Json traffic = Json::array();
   for (const StageTraffic& stage : evaluation.traffic) {

@@ -4,8 +4,7 @@
 
 namespace shardwise {
 
-Bytes internal::chunk_transient(const std::vector<LayerMemory>& layers,
-                                bool frees_behind) {
+Bytes internal::chunk_transient(const std::vector<LayerMemory>& layers, bool frees_behind) {
   Bytes most{0};
   Bytes kept{0};  // up to the end of the layer's run
   for (std::size_t i = layers.size(); i-- > 0;) {

@@ -381,12 +381,13 @@ void Evaluator::State::add_stage(const Plan& plan, int stage, Evaluation& evalua
       if (before != nullptr && before->saves_output && layer.saves_input) {
         kept -= layer.input;
       }
-      chunk_layers.push_back({graph.layers[at(chunk.first_layer + k)].block, kept, layer.transient});
+      chunk_layers.push_back(
+          {graph.layers[at(chunk.first_layer + k)].block, kept, layer.transient});
       received = before == nullptr ? layer.input : received;
       before = &layer;
     }
-    memory.transient = std::max(memory.transient,
-                                internal::chunk_transient(chunk_layers, plan.num_chunks() == 1));
+    memory.transient =
+        std::max(memory.transient, internal::chunk_transient(chunk_layers, plan.num_chunks() == 1));
     // What is on its way while the stage computes on: the input of the next micro-batch and the
     // gradient sent back for the last one, and the same at the other end.
     const bool is_first = stage == 0 && c == 0;

@@ -36,7 +36,7 @@ struct StageMemory {
   Bytes optimizer{0};
   Bytes activations_per_microbatch{0};  // all chunks; shared boundaries inside a chunk once
   int in_flight = 0;                    // k_i
-  Bytes activations{0};       // of all micro-batches in flight
+  Bytes activations{0};                 // of all micro-batches in flight
   Bytes transient{0};         // most that a layer needs on top, gathered parameters included
   Bytes boundary_buffers{0};  // send and receive buffers
   Bytes reserve{0};           // device reserve + process memory

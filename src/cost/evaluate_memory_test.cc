@@ -68,9 +68,9 @@ TEST(EvaluateMemory, StateShardingDividesOnePartAfterTheOther) {
   EXPECT_EQ(gradients.gradients, Bytes(2 * kParameters));
   EXPECT_EQ(gradients.weights, Bytes(4 * kParameters));
   EXPECT_EQ(parameters.weights, Bytes(2 * kParameters));
-  // By hand, [1 8 .] on each device. Head: the logits' gradient and the targets, 8 bytes each. Layer, when
-  // the head has freed its 1072 / 2 elements: its output's gradient and two of width 64 while act's
-  // result is gone, and the largest op (up: 1088 parameters) at once.
+  // By hand, [1 8 .] on each device. Head: the logits' gradient and the targets, 8 bytes each.
+  // Layer, when the head has freed its 1072 / 2 elements: its output's gradient and two of width 64
+  // while act's result is gone, and the largest op (up: 1088 parameters) at once.
   EXPECT_EQ(none.transient, Bytes(4 * 8 * 32 + 8 * 8));
   constexpr int kLayer = 8 * 16 + 2 * 8 * 64 - 8 * 64;
   EXPECT_EQ(gradients.transient, Bytes(4 * (kLayer - 1072 / 2 + 1088)));
@@ -78,9 +78,10 @@ TEST(EvaluateMemory, StateShardingDividesOnePartAfterTheOther) {
 }
 
 TEST(EvaluateMemory, BackwardFreesWhatItHasRead) {
-  // One rank, one micro-batch in flight: the account is the most that is ever alive. Backward of the
-  // layer: weights and all, what the layer keeps, its output's gradient, act's gradient; the head has
-  // freed its own. Backward of the head: everything kept, the logits' gradient and 16 targets.
+  // One rank, one micro-batch in flight: the account is the most that is ever alive. Backward of
+  // the layer: weights and all, what the layer keeps, its output's gradient, act's gradient; the
+  // head has freed its own. Backward of the head: everything kept, the logits' gradient and 16
+  // targets.
   const Graph graph = small_model(2, 1);
   const StageMemory memory = run(staged_plan(graph, 2, 1, Mesh{}, {0, 3}), graph).stage_memory[0];
   const Bytes layer(4 * (256 + 32 + 256 + 1024 + 1024));

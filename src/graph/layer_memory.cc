@@ -101,8 +101,7 @@ Bytes transient_bytes(const LayerBody& body) {
   }
   std::vector<LayerStep> backward = body.recompute;
   backward.insert(backward.end(), body.backward.begin(), body.backward.end());
-  const Bytes forward_peak =
-      live.peak(body.forward, present(body.input), with_saved(body.output));
+  const Bytes forward_peak = live.peak(body.forward, present(body.input), with_saved(body.output));
   const Bytes backward_peak = live.peak(backward, with_saved(body.output_gradient), left);
   return std::max(forward_peak, backward_peak) - body.saved_bytes();
 }

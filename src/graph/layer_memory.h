@@ -13,7 +13,8 @@ namespace shardwise {
 // Values live until they are read for the last time, saved ones too: forward makes them one after
 // the other, backward frees them one after the other. in_place shares storage. Input and output
 // gradient count while they are needed. Two kinds of saved values are taken as never freed: the
-// input, for the layer before may keep the same, and what recomputation starts from. Never negative.
+// input, for the layer before may keep the same, and what recomputation starts from. Never
+// negative.
 Bytes transient_bytes(const LayerBody& body);
 
 }  // namespace shardwise

@@ -42,9 +42,9 @@ constexpr std::int64_t kNothing = std::numeric_limits<std::int64_t>::min() / 4;
 struct Peak {
   std::int64_t forward = kNothing;
   std::int64_t backward = kNothing;  // values made again included
-  std::int64_t again = 0;      // values made again for backward by full recomputation
-  std::int64_t momentary = 0;  // gathered weights, whole gradients of one op
-  std::int64_t held = 0;       // gathered weights that stay from recomputation to backward
+  std::int64_t again = 0;            // values made again for backward by full recomputation
+  std::int64_t momentary = 0;        // gathered weights, whole gradients of one op
+  std::int64_t held = 0;             // gathered weights that stay from recomputation to backward
 
   bool operator==(const Peak&) const = default;
 };

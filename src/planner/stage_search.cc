@@ -382,9 +382,9 @@ class StageSearch::FrontBuilder {
     std::int64_t forward = 0;
     std::int64_t backward = 0;
     std::int64_t per_step = 0;
-    std::int64_t memory = 0;      // state and activations; folded chains: at least
-    std::int64_t state = 0;       // part of memory
-    std::int64_t ends_saved = 0;  // activations of the model's first and last layer
+    std::int64_t memory = 0;       // state and activations; folded chains: at least
+    std::int64_t state = 0;        // part of memory
+    std::int64_t ends_saved = 0;   // activations of the model's first and last layer
     std::int64_t kept = 0;         // activations of one micro-batch
     std::int64_t kept_behind = 0;  // part of them: what layers behind this run of equal blocks keep
     std::int64_t transient = 0;
@@ -497,8 +497,7 @@ class StageSearch::FrontBuilder {
              a.cost.forward <= b.cost.forward && a.cost.backward <= b.cost.backward &&
              a.cost.per_step <= b.cost.per_step && holds_less(a.cost, b.cost, criteria) &&
              a.transient <= b.transient + spared(a.cost, b.cost, criteria) &&
-             (a.saves_input || !b.saves_input) &&
-             (a.saves_output || !b.saves_output);
+             (a.saves_input || !b.saves_input) && (a.saves_output || !b.saves_output);
     };
     for (const Option& option : options) {
       model_.deadline().check();
@@ -555,8 +554,8 @@ class StageSearch::FrontBuilder {
     const auto of_decoders = [&](const Label& label) {
       return label.memory - label.state - key_.in_flight * label.ends_saved;
     };
-    return a.state <= b.state && a.ends_saved <= b.ends_saved &&
-           of_decoders(a) <= of_decoders(b) && a.transient <= b.transient;
+    return a.state <= b.state && a.ends_saved <= b.ends_saved && of_decoders(a) <= of_decoders(b) &&
+           a.transient <= b.transient;
   }
 
   void walk(int output) {

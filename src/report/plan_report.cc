@@ -180,9 +180,8 @@ std::string memory_table(const Evaluation& evaluation) {
   add_memory_row(table, "weights", stages, [](const StageMemory& m) { return m.weights; });
   add_memory_row(table, "gradients", stages, [](const StageMemory& m) { return m.gradients; });
   add_memory_row(table, "optimizer", stages, [](const StageMemory& m) { return m.optimizer; });
-  add_memory_row(table, "activations in flight", stages, [](const StageMemory& m) {
-    return m.activations;
-  });
+  add_memory_row(
+      table, "activations in flight", stages, [](const StageMemory& m) { return m.activations; });
   add_memory_row(
       table, "largest transient", stages, [](const StageMemory& m) { return m.transient; });
   add_memory_row(
