@@ -217,7 +217,7 @@ TEST(Sensitivity, EveryFigureIsThatOfAFreshRunOnOtherModelsAndClusters) {
 TEST(Sensitivity, MemoryBindsWhereMoreOfItIsWorthMost) {
   PlanRequest request = request_of(model());
   request.free_axes = 0;  // proofs within milliseconds
-  const auto table = std::make_shared<FakeTable>();
+  auto table = std::make_shared<FakeTable>();
   const CostsOfCluster costs = [&](const Cluster&) { return table; };
   Cluster cluster = cluster_of({}).cluster;
   bool is_bound = false;

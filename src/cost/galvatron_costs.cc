@@ -83,7 +83,8 @@ GalvatronCosts::GalvatronCosts(const GalvatronJob& job, int chunks, int pipeline
 
 double GalvatronCosts::samples(const GalvatronStrategy& strategy) const {
   if (job_->version == GalvatronVersion::kMain) {
-    return job_->batch / chunks_ / strategy.data;  // whole samples, as its code divides
+    const int samples = job_->batch / chunks_ / strategy.data;  // whole ones, as its code divides
+    return samples;
   }
   return static_cast<double>(job_->batch) / chunks_ / strategy.data;
 }

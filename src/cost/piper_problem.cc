@@ -61,7 +61,8 @@ PiperEvaluation evaluate_piper(const PiperProblem& problem, const PiperPlan& pla
       throw InputError("Piper plan", fmt::format("stage {} is malformed", s));
     }
     later_degrees += stage.data;
-    const auto held = static_cast<double>((later_degrees + stage.data - 1) / stage.data);
+    const std::int64_t whole = (later_degrees + stage.data - 1) / stage.data;
+    const auto held = static_cast<double>(whole);
     const double d = stage.data;
     double time = 0;
     double memory = 0;

@@ -112,7 +112,7 @@ TensorIndex BlockBuilder::position_embedding(const std::string& op_name,
                                              std::int64_t positions,
                                              double stddev) {
   const std::vector<LoopAxis> x_axes = dims_[at(x)];
-  const LoopAxis h = x_axes.back();
+  const LoopAxis& h = x_axes.back();
   const TensorIndex table =
       add_parameter(op_name + ".weight", {positions, h.size}, Initializer::kNormal, stddev, true);
   const TensorIndex out = add_activation(op_name, x_axes);
@@ -259,9 +259,10 @@ TensorIndex BlockBuilder::add(const std::string& op_name, TensorIndex x, TensorI
 TensorIndex BlockBuilder::elementwise(OpKind kind,
                                       const std::string& op_name,
                                       const std::vector<TensorIndex>& inputs,
-                                      std::vector<LoopAxis> loop_axes,
+                                      const std::vector<LoopAxis>& loop_axes_or_dims,
                                       const OpAttributes& attributes) {
-  // `loop_axes` by value: it may be an element of dims_, which grows here.
+  // Copied before dims_ grows: it may be one of its elements.
+  const std::vector<LoopAxis> loop_axes = loop_axes_or_dims;
   const Axes out_axes = dims_[at(inputs.front())];
   const TensorIndex out = add_activation(op_name, out_axes);
   OpAxes axes;
@@ -343,7 +344,7 @@ TensorIndex BlockBuilder::experts(const std::string& op_name,
                                   double down_stddev) {
   Axes x_axes = dims_[at(x)];
   x_axes.back() = whole(x_axes.back());
-  const LoopAxis h = x_axes.back();
+  const LoopAxis& h = x_axes.back();
   const LoopAxis e{"e", num_experts, AxisSharding::kEven};
   const LoopAxis f{"f", ffn_width, AxisSharding::kEven};
   const LoopAxis k = dims_[at(routing.weights)].back();

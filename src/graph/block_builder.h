@@ -170,7 +170,7 @@ class BlockBuilder {
   TensorIndex elementwise(OpKind kind,
                           const std::string& op_name,
                           const std::vector<TensorIndex>& inputs,
-                          std::vector<LoopAxis> loop_axes,
+                          const std::vector<LoopAxis>& loop_axes_or_dims,
                           const OpAttributes& attributes);
   LoopAxis batch_axis() const;
   LoopAxis sequence_axis() const;

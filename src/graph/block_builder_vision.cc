@@ -61,8 +61,8 @@ TensorIndex BlockBuilder::patch_embedding(const std::string& op_name,
 
 TensorIndex BlockBuilder::class_token(const std::string& op_name, TensorIndex x, double stddev) {
   const Axes x_axes = dims_[at(x)];
-  const LoopAxis b = x_axes[0];
-  const LoopAxis h = x_axes[2];
+  const LoopAxis& b = x_axes[0];
+  const LoopAxis& h = x_axes[2];
   const std::int64_t tokens = x_axes[1].size;
   const TensorIndex token =
       add_parameter(op_name + ".weight", {h.size}, Initializer::kNormal, stddev, true);
@@ -81,7 +81,7 @@ TensorIndex BlockBuilder::class_token(const std::string& op_name, TensorIndex x,
 
 TensorIndex BlockBuilder::patch_merge(const std::string& op_name, TensorIndex x) {
   const Axes x_axes = dims_[at(x)];
-  const LoopAxis b = x_axes[0];
+  const LoopAxis& b = x_axes[0];
   const std::int64_t tokens = x_axes[1].size / 4;
   const std::int64_t width = x_axes[2].size * 4;
   const TensorIndex out = add_activation(
@@ -117,7 +117,7 @@ TensorIndex BlockBuilder::pool(const std::string& op_name,
 
 TensorIndex BlockBuilder::global_pool(const std::string& op_name, TensorIndex x) {
   const Axes x_axes = dims_[at(x)];
-  const LoopAxis c = x_axes[1];
+  const LoopAxis& c = x_axes[1];
   const TensorIndex out =
       add_activation(op_name, {x_axes[0], never("s", 1), {"h", c.size, AxisSharding::kEven}});
   OpAxes axes;
@@ -139,8 +139,8 @@ TensorIndex BlockBuilder::conv2d(const std::string& op_name,
                                  std::int64_t stride,
                                  double stddev) {
   const Axes x_axes = dims_[at(x)];
-  const LoopAxis b = x_axes[0];
-  const LoopAxis c = x_axes[1];
+  const LoopAxis& b = x_axes[0];
+  const LoopAxis& c = x_axes[1];
   const LoopAxis o{"o", channels, AxisSharding::kEven};
   const LoopAxis y = never("y", divide_up(x_axes[2].size, stride));
   const LoopAxis columns = never("x", divide_up(x_axes[3].size, stride));
@@ -163,7 +163,7 @@ TensorIndex BlockBuilder::conv2d(const std::string& op_name,
 
 TensorIndex BlockBuilder::batch_norm(const std::string& op_name, TensorIndex x, double epsilon) {
   const Axes x_axes = dims_[at(x)];
-  const LoopAxis c = x_axes[1];
+  const LoopAxis& c = x_axes[1];
   const TensorIndex weight =
       add_parameter(op_name + ".weight", {c.size}, Initializer::kOnes, 0, false);
   const TensorIndex bias =
@@ -187,8 +187,8 @@ TensorIndex BlockBuilder::max_pool(const std::string& op_name,
                                    std::int64_t kernel,
                                    std::int64_t stride) {
   const Axes x_axes = dims_[at(x)];
-  const LoopAxis b = x_axes[0];
-  const LoopAxis c = x_axes[1];
+  const LoopAxis& b = x_axes[0];
+  const LoopAxis& c = x_axes[1];
   const LoopAxis y = never("y", divide_up(x_axes[2].size, stride));
   const LoopAxis columns = never("x", divide_up(x_axes[3].size, stride));
   const TensorIndex out = add_activation(op_name, {b, c, y, columns});

@@ -180,7 +180,7 @@ Framework parse_framework(const std::string& name, const std::string& where) {
 }
 
 std::string framework_refusal(Framework framework, const FrameworkPlan& plan) {
-  const std::string refusal = refuse_everywhere(plan);
+  std::string refusal = refuse_everywhere(plan);
   if (!refusal.empty()) {
     return refusal;
   }

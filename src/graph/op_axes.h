@@ -25,6 +25,7 @@ inline std::vector<LoopAxis> joined(std::vector<LoopAxis> first,
 
 inline std::vector<std::int64_t> shape_of(const std::vector<LoopAxis>& axes) {
   std::vector<std::int64_t> shape;
+  shape.reserve(axes.size());
   for (const LoopAxis& axis : axes) {
     shape.push_back(axis.size);
   }
@@ -47,6 +48,7 @@ class OpAxes {
 
   std::vector<std::vector<int>> dims(const std::vector<LoopAxis>& axes) {
     std::vector<std::vector<int>> result;
+    result.reserve(axes.size());
     for (const LoopAxis& axis : axes) {
       result.push_back({index(axis)});
     }

@@ -54,7 +54,8 @@ class PlanCheck {
           std::to_string(plan_.microbatch()) + " x " + std::to_string(plan_.sequence));
     }
     if (plan_.context_chunks < 1 ||
-        (plan_.context_chunks > 1 && plan_.sequence % (2 * plan_.context_chunks) != 0)) {
+        (plan_.context_chunks > 1 &&
+         plan_.sequence % (std::int64_t{2} * plan_.context_chunks) != 0)) {
       add("2 x " + std::to_string(plan_.context_chunks) + " context chunks do not divide " +
           std::to_string(plan_.sequence) + " tokens");
     }

@@ -12,7 +12,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const std::string text(reinterpret_cast<const char*>(data), size);
   try {
     const GpuTopology read = parse_gpu_topology(text, "topo.txt");
-    const auto parts = static_cast<std::size_t>(read.devices + read.cards);
+    const auto parts =
+        static_cast<std::size_t>(read.devices) + static_cast<std::size_t>(read.cards);
     SHARDWISE_CHECK(read.devices > 0 && read.cells.size() == parts, "a matrix without its rows");
     const NetworkLevel level =
         node_level(read, BytesPerSecond(25e9), BytesPerSecond(12e9), "topo.txt");

@@ -37,6 +37,7 @@ using OrderFunction = StageOrder (*)(const PipelineShape&, int stage);
 template <OrderFunction kOrder>
 std::vector<StageOrder> each_stage(const PipelineShape& shape) {
   std::vector<StageOrder> orders;
+  orders.reserve(static_cast<std::size_t>(shape.num_stages));
   for (int stage = 0; stage < shape.num_stages; ++stage) {
     orders.push_back(kOrder(shape, stage));
   }

@@ -220,6 +220,7 @@ std::vector<StageOrder> block_orders(const PipelineShape& shape, const Distances
   SHARDWISE_CHECK(shape.num_chunks == 2, "a V has two chunks");
   const Turns turns = smallest_turns(shape.num_stages, distances);
   std::vector<StageOrder> passes;
+  passes.reserve(static_cast<std::size_t>(shape.num_stages));
   for (int stage = 0; stage < shape.num_stages; ++stage) {
     passes.push_back(passes_of(shape, stage, distances, turns));
   }

@@ -109,6 +109,7 @@ std::vector<StageOrder> dualpipe_v_orders(const PipelineShape& shape) {
   SHARDWISE_CHECK(shape.num_microbatches >= 2 * shape.num_stages && shape.num_chunks == 2,
                   "DualPipeV has two chunks and 2 P micro-batches or more");
   std::vector<StageOrder> orders;
+  orders.reserve(static_cast<std::size_t>(shape.num_stages));
   for (int stage = 0; stage < shape.num_stages; ++stage) {
     orders.push_back(DualPipeWriter(shape, stage).write());
   }

@@ -36,6 +36,7 @@ StageOrder handcrafted_order(const PipelineShape& shape, int stage, int factor) 
 
 std::vector<StageOrder> handcrafted_orders(const PipelineShape& shape, int factor) {
   std::vector<StageOrder> orders;
+  orders.reserve(static_cast<std::size_t>(shape.num_stages));
   for (int stage = 0; stage < shape.num_stages; ++stage) {
     orders.push_back(handcrafted_order(shape, stage, factor));
   }

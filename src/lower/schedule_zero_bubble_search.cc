@@ -49,6 +49,7 @@ class BestSchedule {
 template <typename ByStage>
 auto for_each_stage(int stages, ByStage by_stage) {
   std::vector<decltype(by_stage(0))> values;
+  values.reserve(static_cast<std::size_t>(stages));
   for (int stage = 0; stage < stages; ++stage) {
     values.push_back(by_stage(stages - 1 - stage));
   }

@@ -149,9 +149,9 @@ TEST(StoredCheckpoint, FusedExpertsAreRowsOfThreeDimensionalTensors) {
       names.push_back(name);
     }
   }
-  for (const std::string layer : {"0", "1"}) {
-    for (const std::string name : {"gate.weight", "experts.gate_up_proj", "experts.down_proj"}) {
-      names.push_back("model.layers." + layer + ".mlp." + name);
+  for (const std::string prefix : {"model.layers.0.mlp.", "model.layers.1.mlp."}) {
+    for (const char* name : {"gate.weight", "experts.gate_up_proj", "experts.down_proj"}) {
+      names.push_back(prefix + name);
     }
   }
   const CheckpointMap map = stored_checkpoint(model.config, model.graph, names, "folder");

@@ -53,7 +53,7 @@ TEST(Refusal, MissingStructuralKeyIsNamed) {
       {"mixtral", "num_experts_per_tok"},
   };
   for (const auto& [type, key] : keys) {
-    SCOPED_TRACE(type + " " + key);
+    SCOPED_TRACE(testing::Message() << type << " " << key);
     EXPECT_THAT(refusal_of(without(type, key)),
                 AllOf(StartsWith("config.json:1: "), HasSubstr("expected key '" + key + "'")));
   }

@@ -209,8 +209,8 @@ std::optional<FileSlice> find_file_slice(std::span<const FileName> names,
   const std::string kind = tensor.name.substr(dot);  // ".weight" or ".bias"
   for (const FileName& known : names) {
     if (known.ours == ours) {
-      return whole_tensor(
-          prefix + std::string(known.theirs) + kind, tensor, kind == ".bias" ? 0 : known.rows);
+      const std::string name = fmt::format("{}{}{}", prefix, known.theirs, kind);
+      return whole_tensor(name, tensor, kind == ".bias" ? 0 : known.rows);
     }
   }
   return std::nullopt;

@@ -545,14 +545,14 @@ void BlockCosts::close_kept(TensorIndex t,
   const TensorModel& tensor = tensors_[at(t)];
   const int produced = tensor.produced[at(choice)];
   const bool is_input = tensor.producer < 0;
-  int output_layout = kUnknown;
+  std::int64_t output_layout = kUnknown;
   bool keeps_output_value = false;
   std::array<bool, 256> seen{};
   for (const UseClassId id : uses) {
     const UseClass& use = tensor.classes[id];
     output_layout = use.is_block_output ? use.wanted : output_layout;
   }
-  const auto keep = [&](int layout, std::int64_t bytes) {
+  const auto keep = [&](std::int64_t layout, std::int64_t bytes) {
     closing.cost.saved += bytes;
     keeps_output_value |= layout == output_layout;
   };
@@ -593,10 +593,10 @@ void BlockCosts::close_kept(TensorIndex t,
 
 BlockCosts::Share BlockCosts::share(TensorIndex t,
                                     int choice,
-                                    UseClassId id,
+                                    UseClassId use_class,
                                     Recompute recompute) const {
   const TensorModel& tensor = tensors_[at(t)];
-  const UseClass& use = tensor.classes[id];
+  const UseClass& use = tensor.classes[use_class];
   const int produced = tensor.produced[at(choice)];
   const int required = tensor.required[at(choice)];
   const double users = static_cast<double>(tensor.uses.size()) + (tensor.is_output ? 1 : 0);
@@ -627,7 +627,7 @@ BlockCosts::Share BlockCosts::share(TensorIndex t,
   }
   // What this use alone would keep, shared by all who may want the same.
   Closing kept;
-  close_kept(t, choice, std::span(&id, 1), recompute, kept);
+  close_kept(t, choice, std::span(&use_class, 1), recompute, kept);
   result.backward += static_cast<double>(kept.cost.backward) / users;
   result.saved += static_cast<double>(kept.cost.saved) / users;
   return result;

@@ -101,7 +101,7 @@ class BlockCosts {
     double backward = 0;
     double saved = 0;
   };
-  Share share(TensorIndex tensor, int choice, UseClassId use, Recompute recompute) const;
+  Share share(TensorIndex t, int choice, UseClassId use_class, Recompute recompute) const;
 
   // Parts of a bound on the layer's transient memory (option_search.cc).
   std::int64_t produced_bytes(TensorIndex tensor, int choice) const;

@@ -295,8 +295,9 @@ class BruteForce {
                                         const Layout& out) {
     const auto key = std::make_tuple(layer, stage.mesh, stage.devices, in, out);
     const auto [entry, is_new] = options_.try_emplace(key);
+    std::vector<LayerPlan>& found = entry->second;
     if (!is_new) {
-      return entry->second;
+      return found;
     }
     const internal::Surroundings around = internal::surroundings_of(cluster_, stage);
     std::set<std::vector<std::int64_t>> seen;
@@ -313,7 +314,7 @@ class BruteForce {
                 allowed(request_.limits.recomputes, plan.recompute) &&
                 is_valid(layer, stage, plan, out) &&
                 seen.insert(fingerprint(layer, stage.mesh, plan, out, around)).second) {
-              entry->second.push_back(plan);
+              found.push_back(plan);
             }
           }
         }

@@ -115,6 +115,7 @@ void Elimination::order_elimination() {
   buckets_.clear();
   // Tables not yet consumed: factors, and messages by bucket number.
   std::vector<Source> open;
+  open.reserve(factors_.size());
   for (int factor = 0; factor < static_cast<int>(factors_.size()); ++factor) {
     open.push_back({true, factor, {}});
   }

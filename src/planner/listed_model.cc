@@ -29,10 +29,9 @@ bool beats(const Option& a, const Option& b, const Criteria& criteria) {
     if (joint(a) > joint(b)) {
       return false;
     }
-  } else if (a.cost.per_step > b.cost.per_step || a.cost.time() > b.cost.time()) {
-    return false;
-  } else if (criteria.splits_forward &&
-             (a.cost.forward > b.cost.forward || a.cost.backward > b.cost.backward)) {
+  } else if (a.cost.per_step > b.cost.per_step || a.cost.time() > b.cost.time() ||
+             (criteria.splits_forward &&
+              (a.cost.forward > b.cost.forward || a.cost.backward > b.cost.backward))) {
     return false;
   }
   const auto held = [&](const Option& o) {

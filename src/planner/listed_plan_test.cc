@@ -1,3 +1,4 @@
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <chrono>
@@ -196,7 +197,7 @@ TEST(ListedPlan, FindsTheOptimaOfTheSolverBench) {
       {"s", 108'783'250}, {"m", 245'396'259}, {"l", 358'322'261}};
   for (const auto& [name, optimum] : optima) {
     const std::optional<ListedProblem> problem =
-        testing::read_solver_bench(folder + "/" + name + ".dat");
+        testing::read_solver_bench(fmt::format("{}/{}.dat", folder, name));
     if (!problem) {
       GTEST_SKIP() << "no " << folder << "/" << name << ".dat";
     }

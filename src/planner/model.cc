@@ -107,14 +107,14 @@ const std::vector<int>& MicrobatchModel::shapes_at(const StagePlace& place) {
   const std::vector<int> devices = devices_at(place);
   for (const Mesh& mesh :
        meshes_of(graph_, place.size, request_.free_axes, request_.limits, places_.is_aligned())) {
-    StageShape shape = shape_of(cluster_, devices, mesh);
+    const StageShape shape = shape_of(cluster_, devices, mesh);
     if (mesh.sizes[1] < mesh.sizes[2] && !order_matters(shape)) {
       continue;  // the same as with both axes renamed
     }
     const auto [number, is_new_shape] =
         shape_numbers_.try_emplace(shape, static_cast<int>(shapes_.size()));
     if (is_new_shape) {
-      shapes_.push_back(std::make_unique<StageShape>(std::move(shape)));
+      shapes_.push_back(std::make_unique<StageShape>(shape));
     }
     entry->second.push_back(number->second);
   }

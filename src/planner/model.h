@@ -68,7 +68,7 @@ class MicrobatchModel final : public Problem {
   TensorPlacement placement_of_tied(const StageEnd& end, int layer, const Option& option);
   // Layout of what `layer` hands on, on the stage of either end.
   const Layout& boundary_layout(int layer, const StageEnd& end);
-  StagePlan stage_plan(const StageSolution& stage, int chunks, Plan& plan);
+  StagePlan stage_plan(const StageSolution& solution, int chunks, Plan& plan);
   // Places that differ by where they are only: one name for them if nothing can tell them apart.
   std::pair<StagePlace, StagePlace> names_of(const StagePlace& a, const StagePlace& b) const;
   TiedPlace tied_place(int layer) const;

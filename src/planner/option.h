@@ -70,12 +70,12 @@ struct Matrix {
       : rows(num_rows),
         columns(num_columns),
         values(static_cast<std::size_t>(num_rows) * static_cast<std::size_t>(num_columns), value) {}
-  double& operator()(int row, int column) {
-    return values[static_cast<std::size_t>(row * columns + column)];
+  std::size_t place(int row, int column) const {
+    return static_cast<std::size_t>(row) * static_cast<std::size_t>(columns) +
+           static_cast<std::size_t>(column);
   }
-  double operator()(int row, int column) const {
-    return values[static_cast<std::size_t>(row * columns + column)];
-  }
+  double& operator()(int row, int column) { return values[place(row, column)]; }
+  double operator()(int row, int column) const { return values[place(row, column)]; }
 };
 
 struct Option {

@@ -96,14 +96,13 @@ bool is_beaten(const Label& b, const Label& a, const Criteria& criteria) {
         criteria.joint_time * b.cost.time() + b.cost.per_step) {
       return false;
     }
-  } else if (a.cost.per_step > b.cost.per_step) {
-    return false;
-  } else if (criteria.splits_forward) {
-    if (a.cost.forward > b.cost.forward || a.cost.backward > b.cost.backward) {
+  } else {
+    const bool is_slower = criteria.splits_forward ? a.cost.forward > b.cost.forward ||
+                                                         a.cost.backward > b.cost.backward
+                                                   : a.cost.time() > b.cost.time();
+    if (is_slower || a.cost.per_step > b.cost.per_step) {
       return false;
     }
-  } else if (a.cost.time() > b.cost.time()) {
-    return false;
   }
   if (!criteria.memory) {
     return true;
@@ -728,6 +727,7 @@ class ModeSearch {
       return domains_[at(pieces_[piece].end - 1)];
     }
     std::vector<int> ends;
+    ends.reserve(costs_.outputs().size());
     for (int i = 0; i < static_cast<int>(costs_.outputs().size()); ++i) {
       ends.push_back(i);
     }

@@ -505,7 +505,10 @@ class PipelineSearch::Impl {
       make_fronts();
       const Outcome outcome = walk();
       if (outcome.best < 0 || outcome.objective >= cutoff()) {
-        return is_complete_ ? kForbidden : bound_;
+        if (is_complete_) {
+          return kForbidden;
+        }
+        return bound_;
       }
       if (outcome.is_verified) {
         adopt(outcome.best);

@@ -32,12 +32,16 @@ class RandomTable final : public CostTable {
                            const GroupPlacement& placement) const override {
     std::uint64_t key = mix(2, static_cast<std::uint64_t>(kind));
     key = mix(key, static_cast<std::uint64_t>(payload.count));
-    key = mix(key, static_cast<std::uint64_t>(placement.ranks * 8 + placement.level));
+    key = mix(key,
+              static_cast<std::uint64_t>(placement.ranks) * 8 +
+                  static_cast<std::uint64_t>(placement.level));
     return draw(mix(key, static_cast<std::uint64_t>(placement.concurrent)), 20);
   }
   Estimate transfer_time(Bytes size, int level, int concurrent) const override {
     const std::uint64_t key = mix(3, static_cast<std::uint64_t>(size.count));
-    return draw(mix(key, static_cast<std::uint64_t>(level * 16 + concurrent)), 20);
+    return draw(
+        mix(key, static_cast<std::uint64_t>(level) * 16 + static_cast<std::uint64_t>(concurrent)),
+        20);
   }
   Estimate optimizer_time(std::int64_t elements, Precision, int type) const override {
     return draw(mix(mix(4, static_cast<std::uint64_t>(elements)), static_cast<std::uint64_t>(type)),

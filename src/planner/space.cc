@@ -187,7 +187,8 @@ std::vector<AxisAssignment> assignments_of(const Op& op,
           continue;
         }
         const int chunks = context_degree(op, assignment, mesh);
-        if (chunks == 1 || op.axes[at(axis_index(op, "s"))].size % (2 * chunks) == 0) {
+        if (chunks == 1 ||
+            op.axes[at(axis_index(op, "s"))].size % (std::int64_t{2} * chunks) == 0) {
           assignments.push_back(assignment);
         }
       }

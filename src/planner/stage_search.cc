@@ -152,7 +152,9 @@ double StageSearch::bound_with(const StageKey& key, double multiplier, ChainBoun
   double least = kForbidden;
   const int entry = model_.options(key.shape, chain_.layers[at(key.begin)], tie_).first_entry();
   if (multiplier == 0 || chain_.chunks > 1) {
-    least = *std::min_element(paths.values.begin() + entry * paths.columns, paths.values.end());
+    least =
+        *std::min_element(paths.values.begin() + static_cast<std::ptrdiff_t>(paths.place(entry, 0)),
+                          paths.values.end());
   } else {
     for (int input = entry; input < paths.rows; ++input) {
       for (int output = 0; output < paths.columns; ++output) {
@@ -188,7 +190,10 @@ double StageSearch::bound(Family& family, int begin, int end) {
   StageDual& dual = dual_of(family, begin, end);
   Multipliers& multipliers = *family.multipliers_;
   if (dual.cannot_fit || dual.tried == multipliers.values.size()) {
-    return dual.cannot_fit ? kForbidden : dual.bound;
+    if (dual.cannot_fit) {
+      return kForbidden;
+    }
+    return dual.bound;
   }
   StageKey key = family.key_;
   key.begin = begin;
@@ -521,16 +526,13 @@ class StageSearch::FrontBuilder {
           request_.joint_time * (b.forward + b.backward) + b.per_step) {
         return false;
       }
-    } else if (a.per_step > b.per_step) {
-      return false;
-    } else if (request_.splits_forward) {
-      if (a.forward > b.forward || a.backward > b.backward) {
-        return false;
-      }
-    } else if (a.forward + a.backward > b.forward + b.backward) {
+      return true;
+    }
+    if (a.per_step > b.per_step) {
       return false;
     }
-    return true;
+    return request_.splits_forward ? a.forward <= b.forward && a.backward <= b.backward
+                                   : a.forward + a.backward <= b.forward + b.backward;
   }
 
   bool is_beaten(const Label& b, const Label& a) const {

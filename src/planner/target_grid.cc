@@ -140,7 +140,7 @@ std::optional<LayerPlan> grid_layer(const Graph& graph, int layer, const TargetG
     }
     const int chunks = context_degree(op, assignment, grid.mesh);
     if (!is_valid_assignment(op, assignment, grid.mesh) ||
-        (chunks > 1 && op.axes[at(axis_index(op, "s"))].size % (2 * chunks) != 0)) {
+        (chunks > 1 && op.axes[at(axis_index(op, "s"))].size % (std::int64_t{2} * chunks) != 0)) {
       return std::nullopt;
     }
     plan.op_axes.push_back(assignment);

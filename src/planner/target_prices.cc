@@ -19,6 +19,7 @@ std::size_t at(int index) { return static_cast<std::size_t>(index); }
 
 std::vector<int> devices_of(const Mesh& mesh, int start) {
   std::vector<int> devices;
+  devices.reserve(at(mesh.devices()));
   for (int i = 0; i < mesh.devices(); ++i) {
     devices.push_back(start + i);
   }
@@ -298,7 +299,8 @@ SplitProblem TargetPrices::split_problem(const TargetGrid& grid,
     // Twice what a chunk receives and sends; with several chunks one of them does both.
     const std::int64_t sent = row.output[0];
     const int ends = chunks > 1 ? 2 : (is_first_stage ? 0 : 1) + (is_last_stage ? 0 : 1);
-    const std::int64_t memory = sum(row.state) + activations + transient + 2 * ends * sent;
+    const std::int64_t memory =
+        sum(row.state) + activations + transient + std::int64_t{2} * ends * sent;
     if (memory > limits[at(s)]) {
       return std::nullopt;
     }

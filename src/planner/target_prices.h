@@ -49,7 +49,7 @@ class TargetPrices {
   int surroundings(const Mesh& mesh, int start);
   LayerRow row(const TargetGrid& grid,
                const std::vector<LayerPlan>& layers,
-               int surroundings,
+               int around,
                bool has_stages);
   // The problem of splitting the row among the stages; interleaved: embedding, the decoders of one
   // chunk, head. `may_be_stage(begin, end)`: of plain pipelines.
@@ -73,13 +73,10 @@ class TargetPrices {
   int num_layers() const { return static_cast<int>(graph_.layers.size()); }
   const LayerRow& known_row(const TargetGrid& grid,
                             const std::vector<LayerPlan>& layers,
-                            int surroundings,
+                            int around,
                             bool has_stages);
-  internal::LayerPrice layer_price(const TargetGrid& grid,
-                                   const LayerPlan& plan,
-                                   int layer,
-                                   int surroundings,
-                                   bool is_shared) const;
+  internal::LayerPrice layer_price(
+      const TargetGrid& grid, const LayerPlan& plan, int layer, int around, bool is_shared) const;
   Transfer transfer(const TargetGrid& grid, int from, int to);
   std::int64_t tie_time(const TargetGrid& grid,
                         const std::vector<LayerPlan>& layers,

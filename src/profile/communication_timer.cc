@@ -158,8 +158,11 @@ std::vector<MeasuredTable::CollectiveRow> measure_collective(const RequiredColle
   const int concurrent = std::min(required.placement.concurrent, communicator.size() / ranks);
   const std::unique_ptr<CommunicationGroup> group = make_own_group(communicator, ranks, concurrent);
   const WireType type = wire_type(required.precision);
-  const std::vector<std::int64_t> payloads = size_ladder(
-      required.smallest.count, required.largest.count, kLadderSizes, 2 * ranks * wire_bytes(type));
+  const std::vector<std::int64_t> payloads =
+      size_ladder(required.smallest.count,
+                  required.largest.count,
+                  kLadderSizes,
+                  std::int64_t{2} * ranks * wire_bytes(type));
   std::vector<MeasuredTable::CollectiveRow> rows;
   for (const std::int64_t payload : payloads) {
     CollectiveRun run(required.kind, type, Bytes(payload), ranks);

@@ -44,6 +44,7 @@ template <typename Run>
 std::vector<double> samples_of(const Run& run) {
   run();
   std::vector<double> samples;
+  samples.reserve(kRepetitions);
   for (int i = 0; i < kRepetitions; ++i) {
     samples.push_back(time_of(run).count);
   }
@@ -169,6 +170,7 @@ class Profiler {
 
   void measure_batch(std::vector<TimedOp>& batch, double budget, MeasuredTable& table) {
     std::vector<std::vector<std::vector<double>>> samples;
+    samples.reserve(batch.size());
     for (const TimedOp& op : batch) {
       samples.emplace_back(op.required().directions.size());
     }

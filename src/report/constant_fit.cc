@@ -84,6 +84,7 @@ ModelConstants ConstantFit::fit(const std::function<bool(std::size_t)>& uses) co
   const std::size_t count = fitted_constants().size();
   std::vector<double> moves(count, 0);  // logarithms of factors
   std::vector<double> errors;           // of `used`, signed, at `moves`
+  errors.reserve(used.size());
   for (const auto& [run, weight] : used) {
     errors.push_back(run->log_ratio);
   }

@@ -276,7 +276,7 @@ void RowReader::read_software(PublishedRun& run, const DeviceType& device) const
       is_fully_sharded || device.memory.count <= (std::int64_t{32} << 30) ? 2 : 4;
   execution.gathers_again = true;
   grid.sequence_parallel =
-      grid.tensor > 1 && whole("seq_len") % (grid.context * grid.tensor) == 0 &&
+      grid.tensor > 1 && whole("seq_len") % (std::int64_t{grid.context} * grid.tensor) == 0 &&
       (is_recent ||
        (!notes("no sequence parallel") && stated_recompute(device) == Recompute::kSelective));
 }

@@ -30,7 +30,7 @@ bool are_plain(std::initializer_list<at::Tensor> tensors) {
 // Calls body(first, count) on the parts of an array, on ATen's threads.
 template <typename Body>
 void in_parallel(std::int64_t count, const Body& body) {
-  constexpr std::int64_t kGrain = 32 * 1024;
+  constexpr std::int64_t kGrain = std::int64_t{32} * 1024;
   at::parallel_for(
       0, count, kGrain, [&](std::int64_t begin, std::int64_t end) { body(begin, end - begin); });
 }

@@ -82,11 +82,11 @@ bool has_avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_support
     return chosen;                                                          \
   }
 #else
-#define SHARDWISE_VERSIONS(name, parameters, statement) \
-  void name##_plain parameters {                        \
-    for (std::int64_t i = 0; i < count; ++i)            \
-      statement                                         \
-  }                                                     \
+#define SHARDWISE_VERSIONS(name, parameters, statement)           \
+  void name##_plain parameters {                                  \
+    for (std::int64_t i = 0; i < count; ++i)                      \
+      statement /* NOLINT(bugprone-macro-parentheses): a block */ \
+  }                                                               \
   auto name##_loop() { return name##_plain; }
 #endif
 

@@ -52,7 +52,7 @@ void fill(const HeldValues& held,
 
 // Places of all parameters; every tensor looked at, so that all ranks find the same fault.
 CheckpointMap checked_places(const CheckpointModel& model, const Source& weights) {
-  const CheckpointMap map = model.stored(weights.reader.names(), weights.where);
+  CheckpointMap map = model.stored(weights.reader.names(), weights.where);
   for (const ParameterSlices& parameter : map) {
     for (const FileSlice& slice : parameter.slices) {
       check_tensor(weights.reader, slice, weights.where);

@@ -167,7 +167,7 @@ std::filesystem::path save_checkpoint(const std::filesystem::path& folder,
   FileSystem& files = options.files != nullptr ? *options.files : disk();
   const bool leads = everyone.index() == 0;
   const std::string name = internal::step_name(state.progress().step);
-  const fs::path target = folder / name;
+  fs::path target = folder / name;
   const fs::path staging = staging_path(target);
   const std::string operation = fmt::format("write the checkpoint {}", target.string());
   const Contents contents = plan_contents(model, state.precision(), options);

@@ -48,7 +48,7 @@ at::Tensor travelled(CommunicationGroup& group,
                      std::vector<std::int64_t> sent,
                      std::vector<std::int64_t> received) {
   const std::int64_t width = rows.size(1);
-  const at::Tensor arrived = at::empty({total(received), width}, rows.options());
+  at::Tensor arrived = at::empty({total(received), width}, rows.options());
   for (std::int64_t& count : sent) {
     count *= width;
   }

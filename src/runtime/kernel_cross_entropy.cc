@@ -54,7 +54,7 @@ at::Tensor shard_numbers(const at::Tensor& logits,
                          const Columns& columns) {
   const at::ScalarType exact = accumulation_type(logits);
   const at::Tensor rows = as_rows(logits, logits.size(2)).narrow(1, 0, columns.count);
-  const at::Tensor numbers =
+  at::Tensor numbers =
       at::zeros({kNumbers, logits.size(0) * logits.size(1)}, logits.options().dtype(exact));
   if (columns.count == 0) {
     numbers[kMaximum].fill_(-std::numeric_limits<double>::infinity());
@@ -89,7 +89,7 @@ at::Tensor combined(const at::Tensor& numbers, CommunicationGroup& group) {
   shape.insert(shape.end(), numbers.sizes().begin(), numbers.sizes().end());
   const at::Tensor all = at::empty(shape, numbers.options());
   group.all_gather(numbers.data_ptr(), all.data_ptr(), numbers.numel(), wire_type(numbers));
-  const at::Tensor result = at::empty_like(numbers);
+  at::Tensor result = at::empty_like(numbers);
   const at::Tensor maxima = all.select(1, kMaximum);
   result[kMaximum].copy_(maxima.amax(0));
   result[kSum].copy_(all.select(1, kSum).mul(at::exp(maxima - result[kMaximum])).sum(0));

@@ -115,7 +115,7 @@ class ExpertsKernel final : public WholeBackwardKernel {
           .copy_(at::mul(dhidden, hidden).sum(1, /*keepdim=*/true, exact));
       add_product(context, kDown, e, dy, hidden.mul_(weight));
       dhidden.mul_(weight);
-      const at::Tensor dgate = hidden;  // no longer needed
+      const at::Tensor& dgate = hidden;  // no longer needed
       const at::Tensor dup = at::empty_like(up);
       activate_gated_backward(function, dhidden, gate, up, dgate, dup);
       add_product(context, kGate, e, dgate, x_part);

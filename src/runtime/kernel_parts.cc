@@ -54,7 +54,7 @@ void add_gradient(const KernelContext& context, std::size_t parameter, const at:
 
 std::int64_t rows_in_cache(const at::Tensor& tensor, std::int64_t rows, std::int64_t row_elements) {
   // 128 KiB of fp32: a handful of them fit in a second-level cache of 1 MiB.
-  constexpr std::int64_t kElements = 32 * 1024;
+  constexpr std::int64_t kElements = std::int64_t{32} * 1024;
   if (!tensor.is_cpu()) {
     return std::max<std::int64_t>(rows, 1);
   }

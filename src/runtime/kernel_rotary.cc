@@ -27,7 +27,7 @@ at::Tensor turned(const KernelContext& context, const at::Tensor& x, double dire
   const RotaryTable table = rotary_table(attributes, context.positions(), x.options());
   // [b, s, heads, d]: all dimensions between s and d turn alike.
   const at::Tensor from = x.reshape({x.size(0), x.size(1), heads(x), width});
-  const at::Tensor result = at::empty_like(x);
+  at::Tensor result = at::empty_like(x);
   const at::Tensor to = result.view(from.sizes());
   const at::Tensor cos = table.cos.view({1, x.size(1), 1, half});
   const at::Tensor sin = table.sin.view({1, x.size(1), 1, half});

@@ -146,7 +146,7 @@ at::Tensor assembled(const std::vector<at::Tensor>& shards,
   if (!shards[0].defined()) {
     return {};
   }
-  const at::Tensor whole = at::zeros(shape, shards[0].options());
+  at::Tensor whole = at::zeros(shape, shards[0].options());
   for (int rank = 0; rank < mesh.devices(); ++rank) {
     const MeshCoordinates coordinates = coordinates_of(mesh, rank);
     MeshCoordinates first = coordinates;

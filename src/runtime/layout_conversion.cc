@@ -45,7 +45,7 @@ at::Tensor reduce_scatter(const at::Tensor& input, int dim, CommunicationGroup& 
   const at::Tensor blocks = blocks_in_front(input, dim, group.size());
   Shape block = shape_of(blocks);
   block.erase(block.begin());
-  const at::Tensor result = at::empty(block, input.options());
+  at::Tensor result = at::empty(block, input.options());
   group.reduce_scatter(
       blocks.const_data_ptr(), result.mutable_data_ptr(), result.numel(), wire_type(input));
   return result;

@@ -45,20 +45,20 @@ TEST(ConvertLayout, ReduceScatterAddsAndCuts) {
   for (const int dim : {1, 2}) {
     check(
         {.kind = CollectiveKind::kReduceScatter, .dim = dim},
-        [](int rank) { return whole() * (1 << rank); },
-        [dim](int rank) { return shard(whole() * 7, dim, rank); });
+        [](int rank) { return whole().mul(1 << rank); },
+        [dim](int rank) { return shard(whole().mul(7), dim, rank); });
   }
 }
 
 TEST(ConvertLayout, AllReduceAddsAndKeepsItsInput) {
   run_as_threads(kDegree, [](Communicator& communicator) {
     const auto group = communicator.make_group({0, 1, 2});
-    const at::Tensor input = whole() * (1 << communicator.rank());
+    const at::Tensor input = whole().mul(1 << communicator.rank());
     const at::Tensor before = input.clone();
     const CollectiveStep step = {.kind = CollectiveKind::kAllReduce};
     const at::Tensor out =
         convert_layout(step, input, group.get(), communicator.rank(), kDegree, false);
-    EXPECT_TRUE(out.equal(whole() * 7));
+    EXPECT_TRUE(out.equal(whole().mul(7)));
     EXPECT_TRUE(input.equal(before));
   });
 }

@@ -22,7 +22,7 @@ std::atomic<std::int64_t> peak{0};
 
 constexpr std::size_t kAlignment = Arena::kAlignment;
 // Blocks from this size on live in the arena; what is smaller would only split its holes.
-constexpr std::size_t kArenaBlock = 16 * 1024;
+constexpr std::size_t kArenaBlock = std::size_t{16} * 1024;
 
 // Never destroyed: tensors of static life may be freed after it would be.
 Arena& arena() {

@@ -13,7 +13,7 @@ using Bytewise = unsigned char;
 
 // Bytes of one piece of a block that is added on arrival: small enough to stay in the second-level
 // cache beside its partners.
-constexpr std::int64_t kPieceBytes = 256 * 1024;
+constexpr std::int64_t kPieceBytes = std::int64_t{256} * 1024;
 // No message is longer: MPI counts in int.
 constexpr std::int64_t kLongestMessage = std::int64_t{1} << 30;
 

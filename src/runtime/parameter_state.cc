@@ -205,6 +205,7 @@ std::vector<ParameterStore::Bucket> ParameterStore::buckets_of(
     bucket.share += local.chunk;
   }
   std::vector<Bucket> list;
+  list.reserve(buckets.size());
   for (auto& [key, bucket] : buckets) {
     list.push_back(std::move(bucket));
   }

@@ -280,6 +280,7 @@ void run_as_threads(int ranks,
     }
   };
   std::vector<std::thread> threads;
+  threads.reserve(static_cast<std::size_t>(ranks));
   for (int rank = 0; rank < ranks; ++rank) {
     threads.emplace_back(run, rank);
   }

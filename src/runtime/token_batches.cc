@@ -18,7 +18,7 @@ TokenBatches::TokenBatches(const TokenSource& source, const Plan& plan)
 at::Tensor TokenBatches::load(BufferRole role, int microbatch, const Box& box) {
   const std::int64_t rows = box.end[0] - box.begin[0];
   const std::int64_t columns = box.end[1] - box.begin[1];
-  const at::Tensor tokens = at::empty({rows, columns}, at::kLong);
+  at::Tensor tokens = at::empty({rows, columns}, at::kLong);
   const std::int64_t shift = role == BufferRole::kTargets ? 1 : 0;
   std::int64_t* out = tokens.mutable_data_ptr<std::int64_t>();
   for (std::int64_t row = box.begin[0]; row < box.end[0]; ++row) {

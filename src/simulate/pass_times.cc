@@ -175,7 +175,9 @@ std::vector<PassTimes> pass_times(const Plan& plan,
                                   const CostTable& costs) {
   PassTimer timer(plan, graph, cluster, costs);
   std::vector<PassTimes> times;
-  for (int k = 0; k < plan.num_stages() * plan.num_chunks(); ++k) {
+  const int stages = plan.num_stages() * plan.num_chunks();
+  times.reserve(static_cast<std::size_t>(stages));
+  for (int k = 0; k < stages; ++k) {
     times.push_back(timer.time(k));
   }
   return times;

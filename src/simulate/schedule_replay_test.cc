@@ -22,7 +22,8 @@ Simulation run(const PipelineModel& model, const SimulationOptions& options = {}
 }
 
 std::int64_t makespan(Schedule schedule, int stages, int chunks, int microbatches, ChunkTime time) {
-  const std::vector<ChunkTime> times(static_cast<std::size_t>(stages * chunks), time);
+  const std::vector<ChunkTime> times(
+      static_cast<std::size_t>(stages) * static_cast<std::size_t>(chunks), time);
   return run(pipeline_model(schedule, stages, chunks, microbatches, times)).makespan.count;
 }
 
@@ -62,7 +63,8 @@ std::int64_t span(const Simulation& simulation) {
 Simulation run_equal(
     Schedule schedule, int stages, int microbatches, ChunkTime time, double weight_memory) {
   const int chunks = traits_of(schedule).chunks == ScheduleTraits::Chunks::kTwo ? 2 : 1;
-  const std::vector<ChunkTime> times(static_cast<std::size_t>(stages * chunks), time);
+  const std::vector<ChunkTime> times(
+      static_cast<std::size_t>(stages) * static_cast<std::size_t>(chunks), time);
   SimulationOptions options;
   options.pass_times.assign(times.size(),
                             {static_cast<double>(time.forward),
@@ -140,7 +142,8 @@ TEST(ScheduleReplay, DualPipeVEndsSoonerThanItsFormula) {
 double peak(Schedule schedule, int stages, double weight_memory) {
   const int chunks = traits_of(schedule).chunks == ScheduleTraits::Chunks::kTwo ? 2 : 1;
   PipelineShape shape{stages, 3 * stages, chunks};
-  shape.times.assign(static_cast<std::size_t>(stages * chunks), {1, 1, 1, 0, weight_memory});
+  shape.times.assign(static_cast<std::size_t>(stages) * static_cast<std::size_t>(chunks),
+                     {1, 1, 1, 0, weight_memory});
   double most = 0;
   for (const StageOrder& order : stage_orders(schedule, shape)) {
     most = std::max(most, most_in_flight(order, weight_memory) / chunks);

@@ -36,7 +36,7 @@ class CheckpointFaults : public ::testing::Test {
 
   // A copy of the run.
   fs::path fresh_run() const {
-    const fs::path run = work_.path() / "run";
+    fs::path run = work_.path() / "run";
     fs::remove_all(run);
     fs::copy(before_.path(), run, fs::copy_options::recursive);
     return run;

@@ -32,7 +32,7 @@ class RandomBatches final : public BatchSource {
   void set_step(std::int64_t step) { step_ = step; }
 
   at::Tensor load(BufferRole role, int microbatch, const Box& box) override {
-    const at::Tensor tokens =
+    at::Tensor tokens =
         at::empty({box.end[0] - box.begin[0], box.end[1] - box.begin[1]}, at::kLong);
     std::int64_t* out = tokens.mutable_data_ptr<std::int64_t>();
     const std::int64_t shift = role == BufferRole::kTargets ? 1 : 0;
