@@ -31,6 +31,28 @@ class Evaluate(ShardwiseCase):
             self.assertIn(key, account)
         self.assertEqual(len(account["memory"]), 2)
 
+    def test_evaluate_prices_a_run_from_layer_profiles(self):
+        replica = [[["X", 1, "z"]], 1]
+        files = {
+            "run": {"pipeline_list": [{"layers_per_stage": [[0], [1]], "dp": [1, 1],
+                                       "tmp_per_stage": [[replica], [replica]]}],
+                    "mbs": 1, "gbs": 1, "real": 4},
+            "layers": {"1": {"1": {"0": [1, 2, 0], "1": [1, 0.5, 0.5]}}},
+            "sizes": {"M": {"1": {str(layer): {"params_bytes": 1, "act_output_bytes": 1e9, "act_mem_bytes": 1}
+                                  for layer in (0, 1)}}},
+            "links": {"inter": {"X": {"1": [[0, 0, 4], 9e9]}}}}
+        for name, content in files.items():
+            (self.folder / f"{name}.json").write_text(json.dumps(content))
+        run, layers, sizes, links = (self.folder / f"{name}.json" for name in files)
+        flags = ["--layer-profile", layers, "--layer-sizes", sizes, "--bandwidths", links, "--profiled-model", "M"]
+        account = json.loads(self.succeed("evaluate", run, *flags, "--json"))
+        # Kernels 3 + 1.5, two messages of 0.25, update 0.5.
+        self.assertAlmostEqual(account["step_time_s"], 5.5)
+        self.assertEqual(account["measured_step_time_s"], 4)
+        self.assertIn("+37.5 %", self.succeed("evaluate", run, *flags))
+        self.assertIn("--layer-sizes", self.refuse(2, "evaluate", run, *flags[:2]))
+        self.assertIn("no CLUSTER", self.refuse(2, "evaluate", run, "local:1", *flags))
+
     def test_check_accepts_what_evaluate_wrote(self):
         self.assertIn("sound", self.succeed("check", self.make_plan("tp=2 dp=2")))
 

@@ -6,6 +6,7 @@
 
 #include "cli/command.h"
 #include "cli/inputs.h"
+#include "cli/sailor_evaluation.h"
 #include "core/errors.h"
 #include "files/json_writer.h"
 #include "report/plan_report.h"
@@ -24,6 +25,7 @@ struct EvaluateFlags {
   std::string model_type;
   std::string output;
   bool json = false;
+  SailorFlags sailor;
 };
 
 struct Evaluated {
@@ -82,7 +84,22 @@ Evaluated evaluate_layout(const EvaluateFlags& flags) {
   return {std::move(file), std::move(graph), std::move(evaluation)};
 }
 
+int evaluate_layer_profile(const EvaluateFlags& flags) {
+  if (!flags.cluster.empty() || !flags.layout.empty() || flags.batch != 0 || flags.sequence != 0 ||
+      !flags.output.empty()) {
+    throw InputError("evaluate",
+                     "--layer-profile prices a run of Sailor's as its file states it: no CLUSTER, "
+                     "--layout, --batch, --sequence or -o");
+  }
+  SailorFlags sailor = flags.sailor;
+  sailor.run = flags.plan_or_model;
+  return evaluate_sailor_run(sailor, flags.json);
+}
+
 int evaluate_command(const EvaluateFlags& flags) {
+  if (!flags.sailor.layer_profile.empty()) {
+    return evaluate_layer_profile(flags);
+  }
   const Evaluated evaluated =
       flags.cluster.empty() ? evaluate_plan_file(flags) : evaluate_layout(flags);
   const Plan& plan = evaluated.file.plan;
@@ -130,6 +147,19 @@ void add_evaluate_command(CLI::App& app, CommandRun& run) {
   command->add_option("--model-type", flags->model_type, "for a config.json without model_type");
   command->add_option("-o,--output", flags->output, "write the plan here");
   command->add_flag("--json", flags->json, "print one JSON document");
+  SailorFlags& sailor = flags->sailor;
+  command->add_option("--layer-profile",
+                      sailor.layer_profile,
+                      "layer times of Sailor's; the plan is then one of its runs");
+  CLI::Option* profile = command->get_option("--layer-profile");
+  command->add_option("--layer-sizes", sailor.layer_sizes, "its llm_info.json")->needs(profile);
+  command->add_option("--bandwidths", sailor.bandwidths, "its fitted bandwidths between nodes")
+      ->needs(profile);
+  command->add_option("--profiled-model", sailor.model, "the model's name in these files")
+      ->needs(profile);
+  command->add_option("--process-memory", sailor.process_memory, "of a device, beside the layers'")
+      ->needs(profile)
+      ->capture_default_str();
   command->callback([flags, &run] { run = [flags] { return evaluate_command(*flags); }; });
 }
 
