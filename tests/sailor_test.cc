@@ -37,9 +37,8 @@ double mean(const std::vector<double>& errors) {
 }
 
 double worst(const std::vector<double>& errors) {
-  return std::abs(*std::max_element(errors.begin(), errors.end(), [](double a, double b) {
-    return std::abs(a) < std::abs(b);
-  }));
+  return std::abs(*std::max_element(
+      errors.begin(), errors.end(), [](double a, double b) { return std::abs(a) < std::abs(b); }));
 }
 
 // By the READMEs beside the data.
@@ -50,7 +49,8 @@ std::optional<std::string> suspect(const std::string& name) {
   return std::nullopt;
 }
 
-// Five files list layer 29 where 19 is meant (README of sailor_validation), which the reader refuses.
+// Five files list layer 29 where 19 is meant (README of sailor_validation), which the reader
+// refuses.
 std::string repaired(std::string text) {
   const std::string slip = "[16,17,18,29,20,";
   const auto at = text.find(slip);

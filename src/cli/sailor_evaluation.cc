@@ -64,14 +64,14 @@ void print_account(const SailorRun& run, const SailorEvaluation& found) {
   for (std::size_t i = 0; i < found.stages.size(); ++i) {
     const SailorStage& stage = found.stages[i];
     table.add_row({std::to_string(i),
-                    std::to_string(run.layers[i]),
-                    format_seconds(stage.compute),
-                    format_seconds(stage.transfer),
-                    format_seconds(stage.reduction),
-                    format_seconds(stage.update),
-                    format_bytes(stage.states),
-                    format_bytes(stage.kept),
-                    format_bytes(stage.memory)});
+                   std::to_string(run.layers[i]),
+                   format_seconds(stage.compute),
+                   format_seconds(stage.transfer),
+                   format_seconds(stage.reduction),
+                   format_seconds(stage.update),
+                   format_bytes(stage.states),
+                   format_bytes(stage.kept),
+                   format_bytes(stage.memory)});
   }
   fmt::print("{}", table.to_string());
 }

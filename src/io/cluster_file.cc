@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <charconv>
 #include <nlohmann/json.hpp>
 #include <utility>
 
@@ -12,6 +13,7 @@
 #include "files/atomic_file.h"
 #include "files/json.h"
 #include "files/json_writer.h"
+#include "io/calculon_system.h"
 #include "io/cluster_json.h"
 #include "io/cluster_preset.h"
 #include "io/table_json.h"
@@ -24,6 +26,10 @@ constexpr const char* kFormat = "shardwise-profile";
 constexpr int kVersion = 1;
 
 LoadedCluster profile_from_json(const JsonValue& value) {
+  if (is_calculon_system(value)) {
+    throw value.error(
+        "a system file of Calculon needs its number of devices, such as FILE.json:64");
+  }
   value.reject_unknown_keys({"format", "version", "written_by", "cluster", "table"});
   const JsonValue format = value.at("format");
   if (format.as_string() != kFormat) {
@@ -32,6 +38,28 @@ LoadedCluster profile_from_json(const JsonValue& value) {
   }
   value.at("version").as_int(kVersion, kVersion);
   return with_costs(cluster_from_json(value.at("cluster")), table_from_json(value.at("table")));
+}
+
+// "system.json:64", or nothing if there is no number of devices.
+std::optional<LoadedCluster> load_calculon_system(const std::string& argument) {
+  const std::size_t colon = argument.rfind(".json:");
+  if (colon == std::string::npos) {
+    return std::nullopt;
+  }
+  const std::string count = argument.substr(colon + 6);
+  int devices = 0;
+  const auto [end, error] = std::from_chars(count.data(), count.data() + count.size(), devices);
+  if (error != std::errc() || end != count.data() + count.size() || devices < 1 ||
+      devices > 1 << 20) {
+    throw InputError(
+        fmt::format("cluster \"{}\"", argument),
+        fmt::format("expected a number of devices after the colon, found \"{}\"", count));
+  }
+  LoadedCluster loaded;
+  const CalculonSystem system = read_calculon_system(argument.substr(0, colon + 5));
+  loaded.cluster = system.cluster(devices);
+  loaded.costs = std::make_shared<CalculonTable>(system, loaded.cluster);
+  return loaded;
 }
 
 }  // namespace
@@ -49,6 +77,9 @@ LoadedCluster with_costs(Cluster cluster, std::optional<MeasuredTable> table) {
 }
 
 LoadedCluster load_cluster(const std::string& argument) {
+  if (std::optional<LoadedCluster> system = load_calculon_system(argument)) {
+    return std::move(*system);
+  }
   if (std::optional<Cluster> preset = cluster_preset(argument)) {
     return with_costs(std::move(*preset), std::nullopt);
   }

@@ -19,8 +19,10 @@ struct LoadedCluster {
   std::shared_ptr<const CostTable> costs;  // shared: plans of one command use one table
 };
 
-// `argument`: "dgx-h100:16" (cluster_preset.h), a profile (.json) or a cluster file (.yaml, .yml).
-// Throws InputError for anything else, naming what was expected and the nearest preset.
+// `argument`: "dgx-h100:16" (cluster_preset.h), a profile (.json), a cluster file (.yaml, .yml) or
+// a system file of Calculon with a number of devices ("a100.json:64", calculon_system.h; plans
+// priced by it are not written, for a plan file could not price them again). Throws InputError for
+// anything else, naming what was expected and the nearest preset.
 LoadedCluster load_cluster(const std::string& argument);
 
 // Prices the cluster by its table if there is one, else from the device types' rates.

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "core/version.h"
+#include "cost/calculon_table.h"
 #include "files/atomic_file.h"
 #include "files/json_convert.h"
 #include "files/json_writer.h"
@@ -23,6 +24,11 @@ constexpr const char* kFormat = "shardwise-plan";
 constexpr int kVersion = 1;
 
 Json costs_to_json(const LoadedCluster& cluster) {
+  if (dynamic_cast<const CalculonTable*>(cluster.costs.get()) != nullptr) {
+    throw InputError(fmt::format("cluster {}", cluster.cluster.name),
+                     "a plan file cannot hold a system of Calculon; leave -o out, or write the "
+                     "machine as a cluster file");
+  }
   Json json = {{"source", cluster.table ? "measured" : "modelled"},
                {"provenance", cluster.costs->provenance()}};
   if (cluster.table) {

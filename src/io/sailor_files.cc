@@ -10,11 +10,11 @@ namespace shardwise {
 
 namespace {
 
-constexpr double kMostBytes = 1e15;    // of a layer
-constexpr double kMostRate = 1e15;     // bytes per second
-constexpr double kMostFactor = 1e6;    // of a fitted curve, GB/s
-constexpr int kMostCount = 1 << 20;    // degrees, layers, micro-batches
-constexpr double kLongestStep = 1e6;   // seconds
+constexpr double kMostBytes = 1e15;   // of a layer
+constexpr double kMostRate = 1e15;    // bytes per second
+constexpr double kMostFactor = 1e6;   // of a fitted curve, GB/s
+constexpr int kMostCount = 1 << 20;   // degrees, layers, micro-batches
+constexpr double kLongestStep = 1e6;  // seconds
 constexpr double kLargestDevice = 1e15;
 
 int count_key(const JsonMember& member, const char* what, int least) {
@@ -69,7 +69,8 @@ void read_replica(const JsonValue& replica, SailorRun& run) {
     run.tensor = tensor;
   }
   if (device.as_string() != run.device) {
-    throw device.unexpected(run.device + " as in the replicas before", "mixed devices are not read");
+    throw device.unexpected(run.device + " as in the replicas before",
+                            "mixed devices are not read");
   }
   if (tensor != run.tensor) {
     throw parts[1].unexpected(fmt::format("{} as in the replicas before", run.tensor),
@@ -128,9 +129,8 @@ SailorLinks sailor_links_from_json(const JsonValue& file, const std::string& dev
     link.most = BytesPerSecond(parts[1].as_double(0, kMostRate));
     for (std::int64_t bytes = 1; bytes <= std::int64_t{1} << 50; bytes *= 2) {
       if (!(link.bandwidth(static_cast<double>(bytes)).count >= 1)) {
-        throw fitted.value.error(
-            fmt::format("the fitted bandwidth of a message of {} is below 1 B/s",
-                        format_bytes(Bytes(bytes))));
+        throw fitted.value.error(fmt::format(
+            "the fitted bandwidth of a message of {} is below 1 B/s", format_bytes(Bytes(bytes))));
       }
     }
     links[devices] = link;
@@ -149,11 +149,11 @@ SailorRun sailor_run_from_json(const JsonValue& file) {
   const JsonValue stages = pipeline.at("tmp_per_stage");
   const JsonValue degrees = pipeline.at("dp");
   if (stages.size() != std::ssize(run.layers) || degrees.size() != std::ssize(run.layers)) {
-    throw stages.error(fmt::format(
-        "expected {} stages as in layers_per_stage, found {} here and {} in 'dp'",
-        run.layers.size(),
-        stages.size(),
-        degrees.size()));
+    throw stages.error(
+        fmt::format("expected {} stages as in layers_per_stage, found {} here and {} in 'dp'",
+                    run.layers.size(),
+                    stages.size(),
+                    degrees.size()));
   }
   run.data = degrees.items()[0].as_int(1, kMostCount);
   for (const JsonValue& degree : degrees.items()) {
@@ -181,8 +181,7 @@ SailorRun sailor_run_from_json(const JsonValue& file) {
     run.measured_step = Seconds(step->as_double(0, kLongestStep));
   }
   if (const auto memory = file.find("max_mem")) {
-    run.measured_memory =
-        Bytes(static_cast<std::int64_t>(memory->as_double(0, kLargestDevice)));
+    run.measured_memory = Bytes(static_cast<std::int64_t>(memory->as_double(0, kLargestDevice)));
   }
   return run;
 }

@@ -41,7 +41,8 @@ std::string error_of(Read read) {
 
 LayerProfile profile() {
   return sailor_layers_of(
-      parse_json(R"({"M": {"X": {"1": {"2": {"0": [1, 2, 0.5], "1": [2, 4, 0.25]}}}}})", "layers.json"),
+      parse_json(R"({"M": {"X": {"1": {"2": {"0": [1, 2, 0.5], "1": [2, 4, 0.25]}}}}})",
+                 "layers.json"),
       "M",
       "X");
 }

@@ -105,13 +105,17 @@ Plan run_plan(const Graph& graph, const RunLayout& layout) {
   return plan;
 }
 
+Graph run_graph(const DecoderShape& shape, const RunLayout& layout) {
+  return published_graph(
+      padded(shape, layout.grid.tensor), layout.grid.microbatch(), layout.sequence);
+}
+
 RunModel::RunModel(const DecoderShape& shape,
                    const RunLayout& layout,
                    const Execution& execution,
                    Cluster cluster)
     : cluster_(std::move(cluster)),
-      graph_(published_graph(
-          padded(shape, layout.grid.tensor), layout.grid.microbatch(), layout.sequence)),
+      graph_(run_graph(shape, layout)),
       plan_(run_plan(graph_, layout)),
       table_(cluster_, execution),
       evaluator_(graph_, cluster_, table_) {}

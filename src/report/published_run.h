@@ -53,6 +53,9 @@ class RunModel {
   Evaluator evaluator_;
 };
 
+// The graph that a RunModel prices: the vocabulary padded to whole tiles of every tensor rank.
+Graph run_graph(const DecoderShape& shape, const RunLayout& layout);
+
 // Bytes of the fullest device, reserve included; and what the program allocates of them.
 Bytes peak_memory(const Evaluation& evaluation);
 Bytes allocated_memory(const Evaluation& evaluation);
