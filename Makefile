@@ -25,7 +25,7 @@ test: setup-test
 	@$(PYTHON) scripts/configure.py release planner
 	cmake --build build/release -j $(JOBS)
 	cmake --build build/planner -j $(JOBS)
-	@$(PYTHON) scripts/run_tests.py build/release:unit,process build/planner:unit
+	@$(PYTHON) scripts/run_tests.py build/planner:unit,process build/release:unit,process
 
 demo: setup
 	@$(PYTHON) scripts/configure.py release

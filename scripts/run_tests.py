@@ -4,7 +4,9 @@
     scripts/run_tests.py [--only REGEX] BUILD:LABEL[,LABEL...] ...
 
 Each test that ctest knows under one of the labels is run with its own environment and time limit:
-those labelled `unit` side by side, the others one at a time. The cases are those that GoogleTest
+those labelled `unit` side by side, beside them the others one at a time (they start processes and
+mostly wait). A unit test that several folders have runs in the first of them: it is the same code
+with the same options. The cases are those that GoogleTest
 and unittest report; a program of any other kind is one case. The output of a failing test is shown.
 The last line is `N passed, N failed`, before it the number of skipped cases if there are any; the exit
 status is 1 if a case failed or none ran.
@@ -161,17 +163,23 @@ def main():
     tests = []
     for item in arguments.builds:
         build, _, labels = item.partition(":")
-        tests += list_tests(ROOT / build, labels.split(","), arguments.only)
+        known = {test.name for test in tests if "unit" in test.labels}
+        for test in list_tests(ROOT / build, labels.split(","), arguments.only):
+            if "unit" not in test.labels or test.name not in known:
+                tests.append(test)
 
+    # What has the largest limit takes longest: begun first, so that all end together.
+    units = sorted((t for t in tests if "unit" in t.labels), key=lambda t: -t.timeout_s)
+    others = [test for test in tests if "unit" not in test.labels]
     outcomes = []
-    side_by_side = [test for test in tests if "unit" in test.labels]
-    with concurrent.futures.ThreadPoolExecutor(arguments.jobs) as pool:
-        for future in concurrent.futures.as_completed([pool.submit(run, t) for t in side_by_side]):
+    with (
+        concurrent.futures.ThreadPoolExecutor(arguments.jobs) as side_by_side,
+        concurrent.futures.ThreadPoolExecutor(1) as one_at_a_time,
+    ):
+        runs = [side_by_side.submit(run, test) for test in units]
+        runs += [one_at_a_time.submit(run, test) for test in others]
+        for future in concurrent.futures.as_completed(runs):
             outcomes.append(future.result())
-            show(outcomes[-1])
-    for test in tests:
-        if "unit" not in test.labels:
-            outcomes.append(run(test))
             show(outcomes[-1])
 
     passed = sum(outcome.passed for outcome in outcomes)

@@ -68,7 +68,7 @@ TEST(PublishedMemory, StatesAndActivationsOfKorthikantiFigureOne) {
   fmt::print("states {:.2f} %, activations {:.2f} %\n", 100 * states / 8, 100 * activations / 8);
   EXPECT_LE(states / 8, 0.03);
   // Micro-batches in flight are whole ones: 11 where the paper counts 31 thirds.
-  EXPECT_LE(activations / 8, 0.021);
+  EXPECT_LE(activations / 8, 0.02);
 }
 
 TEST(PublishedMemory, RelativeActivationsOfKorthikantiFigureSeven) {

@@ -402,10 +402,9 @@ void Evaluator::State::add_stage(const Plan& plan, int stage, Evaluation& evalua
   }
   memory.activations = memory.in_flight * memory.activations_per_microbatch;
   if (plan.schedule == Schedule::kInterleaved) {
-    // Unequal chunks with large early ones hold more than k_i whole micro-batches.
-    const Bytes most = internal::interleaved_activations(
+    // Parts of micro-batches, and of unequal chunks more often the early ones.
+    memory.activations = internal::interleaved_activations(
         plan.num_stages(), stage, plan.num_microbatches, activations);
-    memory.activations = std::max(memory.activations, most);
   }
   bool first = true;
   for (const int type : surroundings[at(around)].device_types) {

@@ -35,7 +35,7 @@ struct StageMemory {
   Bytes gradients{0};
   Bytes optimizer{0};
   Bytes activations_per_microbatch{0};  // all chunks; shared boundaries inside a chunk once
-  int in_flight = 0;                    // k_i
+  int in_flight = 0;                    // k_i, of interleaved passes rounded up
   Bytes activations{0};                 // of all micro-batches in flight
   Bytes transient{0};         // most that a layer needs on top, gathered parameters included
   Bytes boundary_buffers{0};  // send and receive buffers

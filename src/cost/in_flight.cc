@@ -25,6 +25,14 @@ int chunk_of_pass(int i, int num_stages, int num_chunks, bool is_forward) {
 
 }  // namespace
 
+int internal::interleaved_passes_in_flight(int num_stages,
+                                           int stage,
+                                           int num_microbatches,
+                                           int num_chunks) {
+  const int warm_up = interleaved_warm_up(num_stages, stage, num_microbatches, num_chunks);
+  return std::min(num_microbatches * num_chunks, warm_up + 1);
+}
+
 Bytes internal::interleaved_activations(int num_stages,
                                         int stage,
                                         int num_microbatches,
@@ -64,9 +72,9 @@ int microbatches_in_flight(
     case Schedule::k1F1BEager:
       return std::min(num_microbatches, 2 * later + 1);
     case Schedule::kInterleaved: {
-      const int warm_up = interleaved_warm_up(num_stages, stage, num_microbatches, num_chunks);
-      const int chunks = std::min(num_microbatches * num_chunks, warm_up + 1);
-      return (chunks + num_chunks - 1) / num_chunks;
+      const int passes =
+          internal::interleaved_passes_in_flight(num_stages, stage, num_microbatches, num_chunks);
+      return (passes + num_chunks - 1) / num_chunks;
     }
     default:
       break;  // no formula

@@ -119,8 +119,13 @@ struct LayerMemory {
 // none but the last has anything behind its last decoder layer.
 Bytes chunk_transient(const std::vector<LayerMemory>& layers, bool frees_behind);
 
+// Passes (a micro-batch through a chunk) of a stage whose activations are held at once under the
+// interleaved schedule, at most: warm-up of Megatron's order plus one.
+int interleaved_passes_in_flight(int num_stages, int stage, int num_microbatches, int num_chunks);
+
 // Most activation bytes that a stage holds at once under the interleaved schedule, from those of
 // one micro-batch in each of its chunks: early chunks are in flight more often than late ones.
+// Never less than that many passes of the smallest chunk.
 Bytes interleaved_activations(int num_stages,
                               int stage,
                               int num_microbatches,

@@ -40,6 +40,14 @@ ChainBounds::ChainBounds(Problem& model,
       tie_(tie),
       weights_(weights) {}
 
+Weights ChainBounds::weights_of(int i) const {
+  Weights weights = weights_;
+  if (chain_.chunks > 1 && i + 1 == chain_.size()) {
+    weights.in_flight = 1;
+  }
+  return weights;
+}
+
 const BlockBound& ChainBounds::block(int i) {
   const int layer = chain_.layers[at(i)];
   const int number = model_.block_of(layer);
@@ -48,7 +56,8 @@ const BlockBound& ChainBounds::block(int i) {
     return known->second;
   }
   model_.deadline().check();
-  return blocks_.emplace(number, model_.options(shape_, layer, tie_).bound(weights_)).first->second;
+  return blocks_.emplace(number, model_.options(shape_, layer, tie_).bound(weights_of(i)))
+      .first->second;
 }
 
 double ChainBounds::saving_after(int i, int layout) {
@@ -133,7 +142,8 @@ const std::optional<Option>& ChainBounds::option(int i, int input, int output) {
     const BlockBound& bound = block(i);
     const int mode = bound.mode[at(input * bound.minimum.columns + output)];
     if (mode >= 0) {
-      entry->second = model_.options(shape_, layer, tie_).minimiser(weights_, mode, input, output);
+      entry->second =
+          model_.options(shape_, layer, tie_).minimiser(weights_of(i), mode, input, output);
     }
   }
   return entry->second;

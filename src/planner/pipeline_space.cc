@@ -4,6 +4,7 @@
 #include <map>
 
 #include "cost/evaluate.h"
+#include "cost/stage_prices.h"
 
 namespace shardwise::planning {
 
@@ -57,6 +58,11 @@ PipelineSpace::PipelineSpace(const Problem& problem,
 }
 
 int PipelineSpace::in_flight(int from_end) const {
+  if (is_interleaved()) {
+    const int passes = internal::interleaved_passes_in_flight(
+        shape_.stages, shape_.stages - 1 - from_end, problem_.num_microbatches(), shape_.chunks);
+    return std::max(passes / shape_.chunks, 1);
+  }
   return microbatches_in_flight(shape_.schedule,
                                 shape_.stages,
                                 shape_.stages - 1 - from_end,

@@ -38,6 +38,7 @@ class PipelineSpace {
   // Longest run [inner_begin, inner_end) of equal layers without the chain's ends.
   int inner_begin() const { return inner_begin_; }
   int inner_end() const { return inner_end_; }
+  // Whole micro-batches that the stage holds at least; unless interleaved, exactly.
   int in_flight(int from_end) const;
   // Equal runs of inner layers have one key, wherever they lie. `from_end`: stages behind it.
   StageKey key_of(int from_end, int stage_shape, int begin, int end) const;

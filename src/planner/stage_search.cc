@@ -93,16 +93,11 @@ std::int64_t StageSearch::memory_of(const StageKey& key,
 
 // Activations of all micro-batches in flight.
 std::int64_t StageSearch::held_activations(const StageKey& key, const std::vector<Bytes>& kept) {
-  Bytes all{0};
-  for (const Bytes bytes : kept) {
-    all += bytes;
-  }
   if (key.stages == 0) {
-    return key.in_flight * all.count;
+    return key.in_flight * kept.front().count;
   }
-  const Bytes most =
-      internal::interleaved_activations(key.stages, key.stage, model_.num_microbatches(), kept);
-  return std::max(key.in_flight * all, most).count;
+  return internal::interleaved_activations(key.stages, key.stage, model_.num_microbatches(), kept)
+      .count;
 }
 
 // --- bounds -------------------------------------------------------------------------------------
@@ -366,6 +361,12 @@ class StageSearch::FrontBuilder {
         request_(request),
         key_(request.key),
         uses_memory_(request.level != FrontLevel::kTimes),
+        passes_(key_.stages == 0
+                    ? 0
+                    : internal::interleaved_passes_in_flight(key_.stages,
+                                                             key_.stage,
+                                                             search.model_.num_microbatches(),
+                                                             search.chain_.chunks)),
         weights_{1, request.step_weight, multiplier, multiplier > 0 ? request.key.in_flight : 1},
         bounds_(search.chain_bounds(request.key.shape, weights_)),
         memory_limit_(model_.memory_limit(request.key.shape)),
@@ -554,7 +555,7 @@ class StageSearch::FrontBuilder {
   // What unequal chunks hold grows with each part, not with their sum.
   bool holds_less_by_part(const Label& a, const Label& b) const {
     const auto of_decoders = [&](const Label& label) {
-      return label.memory - label.state - key_.in_flight * label.ends_saved;
+      return label.memory - label.state - label.ends_saved;
     };
     return a.state <= b.state && a.ends_saved <= b.ends_saved && of_decoders(a) <= of_decoders(b) &&
            a.transient <= b.transient;
@@ -621,7 +622,7 @@ class StageSearch::FrontBuilder {
     if (i + 1 < key_.end && option.saves_output && from.saves_input) {
       shared = std::min(times, chain_.times(i + 1)) * costs(i + 1).input_bytes(from.layout);
     }
-    longer.memory += times * option.cost.state + key_.in_flight * (saved - shared);
+    longer.memory += times * option.cost.state + held(i, saved, shared);
     longer.state += times * option.cost.state;
     // What embedding or head share with their neighbour is theirs.
     const bool is_end = i == 0 || i + 1 == chain_.size();
@@ -655,6 +656,21 @@ class StageSearch::FrontBuilder {
     longer.parent = label;
     longer.option = &option;
     return i == 0 ? tie(longer, from.signature) : longer;
+  }
+
+  // Activations of the layer and all its chunks in flight, what it shares with the next one taken
+  // off. Folded chains: when as many passes are in flight as ever are, at least one of them is of
+  // the chunk that embedding or head stand in.
+  std::int64_t held(int i, std::int64_t saved, std::int64_t shared) const {
+    if (key_.stages == 0) {
+      return key_.in_flight * (saved - shared);
+    }
+    if (i == 0 || i + 1 == chain_.size()) {
+      return saved - shared;
+    }
+    const std::int64_t chunks = chain_.chunks;
+    return i + 2 == chain_.size() ? passes_ * (saved / chunks) - shared
+                                  : passes_ * ((saved - shared) / chunks);
   }
 
   // Embedding and head in one stage: what the tie asks of them. A label that it forbids gets an
@@ -759,6 +775,7 @@ class StageSearch::FrontBuilder {
   const FrontRequest& request_;
   const StageKey key_;
   const bool uses_memory_;
+  const int passes_;  // folded chains: most in flight
   const Weights weights_;
   ChainBounds& bounds_;
   const std::int64_t memory_limit_;

@@ -34,7 +34,7 @@ struct LayerChain {
 // A stage but for its boundaries: layers [begin, end) of the chain.
 struct StageKey {
   int shape = 0;
-  int in_flight = 1;
+  int in_flight = 1;  // whole micro-batches, of interleaved passes rounded down
   int begin = 0;
   int end = 0;
   // Interleaved schedule: stages of the pipeline and which one this is; else 0.
@@ -80,6 +80,8 @@ class ChainBounds {
   std::optional<std::vector<Option>> minimiser(int begin, int end);
 
  private:
+  // Folded chains: the head's chunk may be in flight once only.
+  Weights weights_of(int i) const;
   const BlockBound& block(int i);
   int first_entry(int i);
   const std::optional<Option>& option(int i, int input, int output);

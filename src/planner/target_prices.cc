@@ -272,7 +272,6 @@ SplitProblem TargetPrices::split_problem(const TargetGrid& grid,
       memories.push_back({row.block[at(layer)], Bytes(so_far), Bytes(row.transient[at(layer)])});
     }
     const std::int64_t transient = internal::chunk_transient(memories, !is_interleaved).count;
-    const int in_flight = microbatches_in_flight(pipeline.schedule, stages, s, m, chunks);
     std::int64_t activations = 0;
     if (is_interleaved) {
       std::vector<Bytes> by_chunk;
@@ -287,11 +286,10 @@ SplitProblem TargetPrices::split_problem(const TargetGrid& grid,
                    (row.shared[at(last_layer)] - row.shared[at(last_layer - 1)]);
         }
         by_chunk.emplace_back(bytes);
-        activations += bytes;
       }
-      const Bytes most = internal::interleaved_activations(stages, s, m, by_chunk);
-      activations = std::max(in_flight * activations, most.count);
+      activations = internal::interleaved_activations(stages, s, m, by_chunk).count;
     } else {
+      const int in_flight = microbatches_in_flight(pipeline.schedule, stages, s, m, chunks);
       activations = in_flight * kept(row, begin, end);
     }
     const bool is_first_stage = s == 0;
