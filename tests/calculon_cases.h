@@ -21,8 +21,8 @@ inline std::string folder() {
   return std::string(data != nullptr ? data : "../shared/data") + "/calculon/";
 }
 
-#define SKIP_WITHOUT_CALCULON()                                                          \
-  if (!std::filesystem::exists(shardwise::calculon::folder())) {                         \
+#define SKIP_WITHOUT_CALCULON()                                                       \
+  if (!std::filesystem::exists(shardwise::calculon::folder())) {                      \
     GTEST_SKIP() << "no " << shardwise::calculon::folder() << "; set SHARDWISE_DATA"; \
   }
 
@@ -76,7 +76,8 @@ inline Run run_of(const Case& wanted) {
   run.execution.attention =
       wanted.mode.ends_with("sel") ? AttentionKernel::kRecomputed : AttentionKernel::kStored;
   run.execution.gathers_again = file.at("seq_par_ag_redo").as_bool();
-  // Their section 6.2: backward reduces behind the weight gradients, and gathers again behind those of inputs.
+  // Their section 6.2: backward reduces behind the weight gradients, and gathers again behind those
+  // of inputs.
   run.execution.layer = LayerOverlap::kInputGradients;
   run.execution.state =
       file.at("data_par_overlap").as_bool() ? StateOverlap::kCompute : StateOverlap::kNothing;

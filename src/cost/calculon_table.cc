@@ -111,7 +111,8 @@ double CalculonTable::attention(const Op& op,
   const double width = as_double(n[4]);
   const double bytes = as_double(element);
   const double product = pass(system_.matrix, 2 * pairs * width, bytes * pairs + traffic / 2);
-  const double mask = execution().dropout ? pass(system_.vector, pairs, (2 * bytes + 1) * pairs) : 0;
+  const double mask =
+      execution().dropout ? pass(system_.vector, pairs, (2 * bytes + 1) * pairs) : 0;
   const double forward =
       2 * product + pass(system_.vector, kSoftmax * pairs, 2 * bytes * pairs) + mask;
   if (!backward) {
@@ -154,7 +155,8 @@ Estimate CalculonTable::collective_time(CollectiveKind kind,
   if (kind == CollectiveKind::kSlice || placement.ranks <= 1 || payload.count == 0) {
     return {};
   }
-  const auto level = std::min(static_cast<std::size_t>(placement.level), system_.networks.size() - 1);
+  const auto level =
+      std::min(static_cast<std::size_t>(placement.level), system_.networks.size() - 1);
   const CalculonNetwork& network = system_.networks[level];
   const bool adds = kind == CollectiveKind::kAllReduce;
   const CalculonNetwork::Operation& operation = adds ? network.all_reduce
@@ -170,19 +172,20 @@ Estimate CalculonTable::collective_time(CollectiveKind kind,
 Estimate CalculonTable::transfer_time(Bytes size, int level, int) const {
   const CalculonNetwork& network =
       system_.networks[std::min(static_cast<std::size_t>(level), system_.networks.size() - 1)];
-  return {Seconds(waiting_ * (network.latency + as_double(size.count) * network.message.factor /
-                                                    (network.bytes_per_second * network.efficiency)))};
+  return {
+      Seconds(waiting_ * (network.latency + as_double(size.count) * network.message.factor /
+                                                (network.bytes_per_second * network.efficiency)))};
 }
 
 // Moments and master copy are read and written, the gradient read, in fp32.
 Estimate CalculonTable::optimizer_time(std::int64_t elements, Precision, int) const {
-  return {Seconds(pass(system_.vector, kAdamFlops * as_double(elements), 28 * as_double(elements)))};
+  return {
+      Seconds(pass(system_.vector, kAdamFlops * as_double(elements), 28 * as_double(elements)))};
 }
 
 Estimate CalculonTable::accumulate_time(Bytes size, int) const {
-  return {Seconds(waiting_ * pass(system_.vector,
-                                  as_double(size.count) / 4,
-                                  3 * as_double(size.count)))};
+  return {Seconds(waiting_ *
+                  pass(system_.vector, as_double(size.count) / 4, 3 * as_double(size.count)))};
 }
 
 double CalculonTable::overlap_fraction(int device_type) const {

@@ -1,15 +1,18 @@
-// Times from a system file of Calculon: peak rates with measured efficiency by size of an operation,
-// for a machine whose owner has such a file but neither a profile nor a data sheet here.
+// Times from a system file of Calculon: peak rates with measured efficiency by size of an
+// operation, for a machine whose owner has such a file but neither a profile nor a data sheet here.
 //
-//   kernel      flops / (peak e(flops)) + bytes / (rate e(bytes)), for each pass of an op; the larger
+//   kernel      flops / (peak e(flops)) + bytes / (rate e(bytes)), for each pass of an op; the
+//   larger
 //               of the two with processing_mode "roofline"
-//   collective  latency + S c (1 + o / n) / (bandwidth efficiency), S of the tensor, c and o by kind
+//   collective  latency + S c (1 + o / n) / (bandwidth efficiency), S of the tensor, c and o by
+//   kind
 //
 // e(x): the efficiency of the largest size in its table that is at most x. Gradients of inputs and
-// of weights are a pass each. Source: Isaev, McDonald, Dennison, Vuduc, "Calculon", SC'23, section 3,
-// and the files' own keys. The files say nothing of token exchange (priced as a gather), of waiting
-// for the slowest node, of what a step costs beyond its kernels: those are the modelled table's.
-// Left out: processor_usage (kernels slowed by overlapped communication), the second memory.
+// of weights are a pass each. Source: Isaev, McDonald, Dennison, Vuduc, "Calculon", SC'23, section
+// 3, and the files' own keys. The files say nothing of token exchange (priced as a gather), of
+// waiting for the slowest node, of what a step costs beyond its kernels: those are the modelled
+// table's. Left out: processor_usage (kernels slowed by overlapped communication), the second
+// memory.
 #pragma once
 
 #include <array>
@@ -27,7 +30,7 @@ struct EfficiencyStep {
 };
 
 struct CalculonEngine {
-  double peak = 0;  // FLOP/s or bytes/s
+  double peak = 0;                    // FLOP/s or bytes/s
   std::vector<EfficiencyStep> steps;  // largest size first; the last one's is 0
 
   // Requires work >= 0.
@@ -53,7 +56,7 @@ struct CalculonSystem {
   CalculonEngine vector;
   CalculonEngine memory;
   double memory_bytes = 0;
-  bool adds = true;  // arithmetic and memory traffic one after the other
+  bool adds = true;                       // arithmetic and memory traffic one after the other
   std::vector<CalculonNetwork> networks;  // innermost first
 
   // Its devices and networks: whole inner networks; the last one joins them. Throws InputError if

@@ -50,13 +50,8 @@ CalculonNetwork::Operation operation_from_json(const JsonValue& operations, std:
 }
 
 CalculonNetwork network_from_json(const JsonValue& value) {
-  value.reject_unknown_keys({"bandwidth",
-                             "efficiency",
-                             "size",
-                             "latency",
-                             "ops",
-                             "must_be_filled",
-                             "processor_usage"});
+  value.reject_unknown_keys(
+      {"bandwidth", "efficiency", "size", "latency", "ops", "must_be_filled", "processor_usage"});
   CalculonNetwork network;
   network.bytes_per_second = 1e9 * value.at("bandwidth").as_double(kLeast, kMost);
   network.efficiency = value.at("efficiency").as_double(1e-6, 1);
@@ -84,7 +79,8 @@ CalculonSystem calculon_system_from_json(const JsonValue& file, const std::strin
   system.vector = processor_from_json(file.at("vector"));
   const JsonValue memory = file.at("mem1");
   // Files that take memory as endless state a device of 80e9 GiB.
-  system.memory_bytes = 1024.0 * 1024 * 1024 * std::min(memory.at("GiB").as_double(1e-3, 1e12), 1e6);
+  system.memory_bytes =
+      1024.0 * 1024 * 1024 * std::min(memory.at("GiB").as_double(1e-3, 1e12), 1e6);
   system.memory = {1e9 * memory.at("GBps").as_double(kLeast, kMost),
                    steps_from_json(memory.at("MB_efficiency"), 1e6)};
   const JsonValue mode = file.at("processing_mode");

@@ -4,9 +4,9 @@
 //   Cluster cluster = system.cluster(64);
 //   CalculonTable table(system, cluster);
 //
-// Keys: docs/file_formats.md. Throws InputError with file, line and key for missing or unknown keys,
-// rates that are not positive, efficiencies outside of (0, 1], tables of efficiency that do not fall
-// to size 0, networks that do not grow.
+// Keys: docs/file_formats.md. Throws InputError with file, line and key for missing or unknown
+// keys, rates that are not positive, efficiencies outside of (0, 1], tables of efficiency that do
+// not fall to size 0, networks that do not grow.
 #pragma once
 
 #include <filesystem>

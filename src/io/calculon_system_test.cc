@@ -63,18 +63,14 @@ TEST(CalculonSystem, CollectivesScaleByKindAndRanks) {
   const GroupPlacement four{4, 0, 4, 1, 0};
   // 50 GB/s; all-reduce of 1e9 bytes hands in 2e9: 2e9 (1 - 1/4). Gather: 1.5e9 (1 - 1/4).
   EXPECT_NEAR(table
-                  .collective_time(CollectiveKind::kAllReduce,
-                                   Bytes(2'000'000'000),
-                                   Precision::kBFloat16,
-                                   four)
+                  .collective_time(
+                      CollectiveKind::kAllReduce, Bytes(2'000'000'000), Precision::kBFloat16, four)
                   .time.count,
               0.03001,
               1e-9);
   EXPECT_NEAR(table
-                  .collective_time(CollectiveKind::kAllGather,
-                                   Bytes(1'000'000'000),
-                                   Precision::kBFloat16,
-                                   four)
+                  .collective_time(
+                      CollectiveKind::kAllGather, Bytes(1'000'000'000), Precision::kBFloat16, four)
                   .time.count,
               0.02251,
               1e-9);
