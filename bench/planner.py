@@ -60,7 +60,7 @@ def proved_gap(answer):
 def describe(answer):
     gap = proved_gap(answer)
     if gap is None:
-        return answer["stop_reason"]
+        return "a plan, no bound" if answer.get("step_time_s") else answer["stop_reason"]
     return "proved optimal" if answer["stop_reason"] == "optimal" and gap < 1e-12 else f"gap {100 * gap:.2f} %"
 
 

@@ -1,12 +1,8 @@
 // Best uniform grid as Megatron-LM spans it: every grid is built and evaluated.
-#include <algorithm>
-#include <chrono>
-#include <map>
 #include <memory>
 
-#include "core/errors.h"
 #include "cost/evaluator.h"
-#include "planner/deadline.h"
+#include "planner/methods/best_plan.h"
 #include "planner/microbatches.h"
 #include "planner/planner.h"
 
@@ -24,35 +20,16 @@ std::vector<int> divisors_of(int number) {
   return divisors;
 }
 
-template <typename Value>
-bool allows(const std::vector<Value>& allowed, Value value) {
-  return allowed.empty() || std::find(allowed.begin(), allowed.end(), value) != allowed.end();
-}
+using planning::allows;
 
 class MegatronSearch {
  public:
   MegatronSearch(const PlanRequest& request, const Cluster& cluster, const CostTable& costs)
-      : request_(request),
-        cluster_(cluster),
-        costs_(costs),
-        deadline_(planning::Deadline::after(request.time_limit.count, request.stop)) {}
+      : request_(request), cluster_(cluster), costs_(costs), best_(request, cluster) {}
 
   PlanResult search() {
-    bool is_whole = true;
-    try {
-      search_all();
-    } catch (const planning::SearchStopped&) {
-      is_whole = false;
-    }
-    if (result_.plan) {
-      result_.stop_reason = is_whole ? StopReason::kOptimal : StopReason::kFeasible;
-    } else {
-      result_.stop_reason = is_whole ? StopReason::kInfeasible : StopReason::kLimitReached;
-    }
-    result_.lower_bound = is_whole ? result_.step_time : Picoseconds(0);
-    result_.space = "uniform grids of " + std::to_string(cluster_.num_devices()) + " devices, " +
-                    std::to_string(tried_) + " evaluated";
-    return std::move(result_);
+    return best_.run([this] { search_all(); },
+                     "uniform grids of " + std::to_string(cluster_.num_devices()) + " devices");
   }
 
  private:
@@ -66,7 +43,7 @@ class MegatronSearch {
           layout.pipeline = pipeline;
           layout.tensor = tensor;
           layout.data = world / pipeline / tensor;
-          if (graph_->microbatch % layout.data == 0 && is_allowed(layout)) {
+          if (graph_->microbatch % layout.data == 0) {
             layout.micro = graph_->microbatch / layout.data;
             try_grid(layout);
           }
@@ -79,15 +56,6 @@ class MegatronSearch {
     evaluator_.reset();
     graph_ = std::make_unique<Graph>(request_.graph(microbatch));
     evaluator_ = std::make_unique<Evaluator>(*graph_, cluster_, costs_);
-  }
-
-  bool is_allowed(const UniformLayout& layout) const {
-    const SpaceLimits& limits = request_.limits;
-    return (limits.max_stages == 0 || layout.pipeline <= limits.max_stages) &&
-           (limits.max_stage_devices == 0 ||
-            layout.tensor * layout.data <= limits.max_stage_devices) &&
-           (limits.max_data_degree == 0 || layout.data <= limits.max_data_degree) &&
-           (layout.tensor == 1 || request_.free_axes > 0);
   }
 
   void try_grid(UniformLayout layout) {
@@ -131,42 +99,9 @@ class MegatronSearch {
   }
 
   void try_layout(const UniformLayout& layout) {
-    Plan plan;
-    try {
-      plan = make_uniform_plan(*graph_,
-                               layout,
-                               request_.batch,
-                               request_.sequence,
-                               request_.precision,
-                               cluster_.num_devices(),
-                               "");
-    } catch (const InputError&) {
-      return;  // the grid does not fit the model
+    if (const auto plan = planning::find_uniform_plan(layout, *graph_, request_, cluster_)) {
+      best_.judge(*plan, *graph_, *evaluator_);
     }
-    if (!is_in_space(plan) || !constraint_violations(request_.constraints, plan, *graph_).empty()) {
-      return;
-    }
-    ++tried_;
-    if (deadline_.has_passed()) {
-      throw planning::SearchStopped{};
-    }
-    const Evaluation evaluation = evaluator_->evaluate(plan);
-    if (evaluation.fits() && (!result_.plan || evaluation.step_time < result_.step_time)) {
-      result_.plan = std::move(plan);
-      result_.step_time = evaluation.step_time;
-    }
-  }
-
-  // Stages of one device type each, and no more free axes than allowed.
-  bool is_in_space(const Plan& plan) const {
-    return std::all_of(plan.stages.begin(), plan.stages.end(), [&](const StagePlan& stage) {
-      const int axes = (stage.mesh.sizes[1] > 1 ? 1 : 0) + (stage.mesh.sizes[2] > 1 ? 1 : 0);
-      const int type = cluster_.type_of(stage.devices.front());
-      return axes <= request_.free_axes &&
-             std::all_of(stage.devices.begin(), stage.devices.end(), [&](int device) {
-               return cluster_.type_of(device) == type;
-             });
-    });
   }
 
   const PlanRequest& request_;
@@ -174,9 +109,7 @@ class MegatronSearch {
   const CostTable& costs_;
   std::unique_ptr<Graph> graph_;
   std::unique_ptr<Evaluator> evaluator_;
-  PlanResult result_;
-  int tried_ = 0;
-  const planning::Deadline deadline_;
+  planning::BestPlan best_;
 };
 
 }  // namespace
@@ -184,11 +117,7 @@ class MegatronSearch {
 PlanResult find_megatron_plan(const PlanRequest& request,
                               const Cluster& cluster,
                               const CostTable& costs) {
-  const auto begin = std::chrono::steady_clock::now();
-  PlanResult result = MegatronSearch(request, cluster, costs).search();
-  result.search_time =
-      Seconds(std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
-  return result;
+  return MegatronSearch(request, cluster, costs).search();
 }
 
 }  // namespace shardwise

@@ -6,10 +6,8 @@
 #include <optional>
 
 #include "core/errors.h"
-#include "core/stopwatch.h"
 #include "cost/evaluator.h"
-#include "planner/deadline.h"
-#include "planner/methods/plan_space.h"
+#include "planner/methods/best_plan.h"
 #include "planner/microbatches.h"
 #include "planner/uniform_layout.h"
 
@@ -71,39 +69,26 @@ std::optional<Split> split_within(const std::vector<Picoseconds>& layers,
 class AmpSearch {
  public:
   AmpSearch(const PlanRequest& request, const Cluster& cluster, const CostTable& costs)
-      : request_(request),
-        cluster_(cluster),
-        costs_(costs),
-        deadline_(planning::Deadline::after(request.time_limit.count, request.stop)) {}
+      : request_(request), cluster_(cluster), costs_(costs), best_(request, cluster) {}
 
   PlanResult search() {
-    const std::vector<int> counts = planning::microbatch_counts(request_);
     const std::vector<AmpCandidate> candidates =
         amp_candidates(cluster_.num_devices(), cluster_.levels.front().size, request_.batch);
-    bool is_whole = true;
-    for (const AmpCandidate& candidate : candidates) {
-      const std::int64_t count = request_.batch / candidate.data / candidate.micro;
-      if (std::find(counts.begin(), counts.end(), count) == counts.end()) {
-        continue;
-      }
-      if (deadline_.has_passed()) {
-        is_whole = false;
-        break;
-      }
-      try_candidate(candidate);
-    }
-    if (result_.plan) {
-      result_.stop_reason = is_whole ? StopReason::kOptimal : StopReason::kFeasible;
-    } else {
-      result_.stop_reason = is_whole ? StopReason::kInfeasible : StopReason::kLimitReached;
-    }
-    result_.lower_bound = is_whole ? result_.step_time : Picoseconds(0);
-    result_.space = "AMP's grid of " + std::to_string(candidates.size()) + " candidates, " +
-                    std::to_string(tried_) + " plans evaluated";
-    return std::move(result_);
+    return best_.run([&] { search_all(candidates); },
+                     "AMP's grid of " + std::to_string(candidates.size()) + " candidates");
   }
 
  private:
+  void search_all(const std::vector<AmpCandidate>& candidates) {
+    const std::vector<int> counts = planning::microbatch_counts(request_);
+    for (const AmpCandidate& candidate : candidates) {
+      const std::int64_t count = request_.batch / candidate.data / candidate.micro;
+      if (std::find(counts.begin(), counts.end(), count) != counts.end()) {
+        try_candidate(candidate);
+      }
+    }
+  }
+
   void try_candidate(const AmpCandidate& candidate) {
     UniformLayout layout;
     layout.tensor = candidate.tensor;
@@ -164,41 +149,14 @@ class AmpSearch {
     Evaluation evaluation;
   };
 
-  // Keeps the plan if it is the best that fits.
+  // Nothing if the candidate does not fit the model, or lies outside the space.
   std::optional<Judged> evaluate_layout(const UniformLayout& layout) {
-    const auto is_allowed = [&](const UniformLayout& one) {
-      const SpaceLimits& limits = request_.limits;
-      return (limits.max_stages == 0 || one.pipeline <= limits.max_stages) &&
-             (limits.max_stage_devices == 0 || one.tensor * one.data <= limits.max_stage_devices) &&
-             (limits.max_data_degree == 0 || one.data <= limits.max_data_degree);
-    };
-    if (!is_allowed(layout)) {
+    std::optional<Plan> plan = planning::find_uniform_plan(layout, *graph_, request_, cluster_);
+    if (!plan) {
       return std::nullopt;
     }
-    Judged judged;
-    try {
-      judged.plan = make_uniform_plan(*graph_,
-                                      layout,
-                                      request_.batch,
-                                      request_.sequence,
-                                      request_.precision,
-                                      cluster_.num_devices(),
-                                      "");
-    } catch (const InputError&) {
-      return std::nullopt;  // the candidate does not fit the model
-    }
-    if (!planning::is_in_space(judged.plan, request_, cluster_)) {
-      return std::nullopt;
-    }
-    judged.evaluation = evaluator_->evaluate(judged.plan);
-    ++tried_;
-    if (judged.evaluation.fits() &&
-        constraint_violations(request_.constraints, judged.plan, *graph_).empty() &&
-        (!result_.plan || judged.evaluation.step_time < result_.step_time)) {
-      result_.plan = judged.plan;
-      result_.step_time = judged.evaluation.step_time;
-    }
-    return judged;
+    Evaluation evaluation = best_.judge(*plan, *graph_, *evaluator_);
+    return Judged{std::move(*plan), std::move(evaluation)};
   }
 
   const PlanRequest& request_;
@@ -206,9 +164,7 @@ class AmpSearch {
   const CostTable& costs_;
   std::unique_ptr<Graph> graph_;
   std::unique_ptr<Evaluator> evaluator_;
-  PlanResult result_;
-  int tried_ = 0;
-  const planning::Deadline deadline_;
+  planning::BestPlan best_;
 };
 
 }  // namespace
@@ -281,10 +237,7 @@ std::vector<int> split_layers(const std::vector<Picoseconds>& layers,
 PlanResult find_amp_plan(const PlanRequest& request,
                          const Cluster& cluster,
                          const CostTable& costs) {
-  const Stopwatch watch;
-  PlanResult result = AmpSearch(request, cluster, costs).search();
-  result.search_time = watch.elapsed();
-  return result;
+  return AmpSearch(request, cluster, costs).search();
 }
 
 }  // namespace shardwise

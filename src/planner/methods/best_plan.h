@@ -2,12 +2,11 @@
 // at a deadline.
 #pragma once
 
-#include <algorithm>
-#include <chrono>
 #include <functional>
 #include <string>
 #include <utility>
 
+#include "core/stopwatch.h"
 #include "cost/evaluator.h"
 #include "planner/deadline.h"
 #include "planner/methods/plan_space.h"
@@ -17,16 +16,14 @@ namespace shardwise::planning {
 
 class BestPlan {
  public:
+  // The request's deadline runs from here on. Keeps references to both.
   BestPlan(const PlanRequest& request, const Cluster& cluster)
       : request_(request),
         cluster_(cluster),
         deadline_(Deadline::after(request.time_limit.count, request.stop)) {}
 
   const Deadline& deadline() const { return deadline_; }
-  bool allows(Schedule schedule) const {
-    const auto& allowed = request_.schedules;
-    return allowed.empty() || std::find(allowed.begin(), allowed.end(), schedule) != allowed.end();
-  }
+  bool allows(Schedule schedule) const { return planning::allows(request_.schedules, schedule); }
   // Step time of the best plan so far; more than any time if there is none.
   Picoseconds cutoff() const { return result_.plan ? result_.step_time : Picoseconds(INT64_MAX); }
 
@@ -49,7 +46,7 @@ class BestPlan {
 
   // Runs `search` to its end or to the deadline. `what` begins the line about the space.
   PlanResult run(const std::function<void()>& search, const std::string& what) {
-    const auto begin = std::chrono::steady_clock::now();
+    const Stopwatch watch;
     bool is_whole = true;
     try {
       search();
@@ -63,8 +60,7 @@ class BestPlan {
     }
     result_.lower_bound = is_whole ? result_.step_time : Picoseconds(0);
     result_.space = what + ", " + std::to_string(judged_) + " plans evaluated";
-    result_.search_time =
-        Seconds(std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
+    result_.search_time = watch.elapsed();
     return std::move(result_);
   }
 

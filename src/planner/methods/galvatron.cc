@@ -5,11 +5,8 @@
 #include <optional>
 #include <vector>
 
-#include "core/errors.h"
-#include "core/stopwatch.h"
 #include "cost/evaluator.h"
-#include "planner/deadline.h"
-#include "planner/methods/plan_space.h"
+#include "planner/methods/best_plan.h"
 #include "planner/microbatches.h"
 #include "planner/uniform_layout.h"
 
@@ -23,34 +20,22 @@ struct LayerMode {
   Recompute recompute = Recompute::kNone;
 };
 
-template <typename Value>
-bool allows(const std::vector<Value>& allowed, Value value) {
-  return allowed.empty() || std::find(allowed.begin(), allowed.end(), value) != allowed.end();
-}
+using planning::allows;
 
 class GalvatronGraphSearch {
  public:
   GalvatronGraphSearch(const PlanRequest& request, const Cluster& cluster, const CostTable& costs)
       : request_(request),
+        any_modes_(request),
         cluster_(cluster),
         costs_(costs),
-        deadline_(planning::Deadline::after(request.time_limit.count, request.stop)) {}
+        best_(request, cluster) {
+    any_modes_.limits.state_shardings.clear();
+    any_modes_.limits.recomputes.clear();
+  }
 
   PlanResult search() {
-    bool is_whole = true;
-    try {
-      search_all();
-    } catch (const planning::SearchStopped&) {
-      is_whole = false;
-    }
-    if (result_.plan) {
-      result_.stop_reason = is_whole ? StopReason::kOptimal : StopReason::kFeasible;
-    } else {
-      result_.stop_reason = is_whole ? StopReason::kInfeasible : StopReason::kLimitReached;
-    }
-    result_.lower_bound = is_whole ? result_.step_time : Picoseconds(0);
-    result_.space = "Galvatron's decision tree, " + std::to_string(tried_) + " plans evaluated";
-    return std::move(result_);
+    return best_.run([this] { search_all(); }, "Galvatron's decision tree");
   }
 
  private:
@@ -75,11 +60,7 @@ class GalvatronGraphSearch {
     layout.pipeline = pipeline;
     layout.tensor = tensor;
     layout.data = cluster_.num_devices() / pipeline / tensor;
-    const SpaceLimits& limits = request_.limits;
-    if (graph_->microbatch % layout.data != 0 ||
-        (limits.max_stages > 0 && pipeline > limits.max_stages) ||
-        (limits.max_stage_devices > 0 && tensor * layout.data > limits.max_stage_devices) ||
-        (limits.max_data_degree > 0 && layout.data > limits.max_data_degree)) {
+    if (graph_->microbatch % layout.data != 0) {
       return;
     }
     layout.micro = graph_->microbatch / layout.data;
@@ -90,20 +71,11 @@ class GalvatronGraphSearch {
         continue;
       }
       layout.schedule = schedule;
-      try {
-        plan_ = make_uniform_plan(*graph_,
-                                  layout,
-                                  request_.batch,
-                                  request_.sequence,
-                                  request_.precision,
-                                  cluster_.num_devices(),
-                                  "");
-      } catch (const InputError&) {
-        continue;  // the degrees do not fit the model
-      }
-      if (!planning::is_in_space(plan_, request_, cluster_)) {
+      std::optional<Plan> plan = planning::find_uniform_plan(layout, *graph_, any_modes_, cluster_);
+      if (!plan) {
         continue;
       }
+      plan_ = std::move(*plan);
       try_modes(StateSharding::kNone, layout.data);
       if (layout.data > 1) {
         try_modes(StateSharding::kGradients, layout.data);
@@ -167,14 +139,10 @@ class GalvatronGraphSearch {
     evaluate_mix(fast, small, low);
   }
 
-  // The present plan with its first `counts` layers of each stage `small`, the others `fast`. Keeps
-  // it if it is the best that fits.
+  // The present plan with its first `counts` layers of each stage `small`, the others `fast`.
   Evaluation evaluate_mix(const LayerMode& fast,
                           const LayerMode& small,
                           const std::vector<int>& counts) {
-    if (deadline_.has_passed()) {
-      throw planning::SearchStopped{};
-    }
     for (std::size_t s = 0; s < plan_.stages.size(); ++s) {
       int index = 0;
       for (LayerPlan& layer : plan_.stages[s].chunks[0].layers) {
@@ -183,25 +151,17 @@ class GalvatronGraphSearch {
         layer.recompute = mode.recompute;
       }
     }
-    Evaluation evaluation = evaluator_->evaluate(plan_);
-    ++tried_;
-    if (evaluation.fits() && constraint_violations(request_.constraints, plan_, *graph_).empty() &&
-        (!result_.plan || evaluation.step_time < result_.step_time)) {
-      result_.plan = plan_;
-      result_.step_time = evaluation.step_time;
-    }
-    return evaluation;
+    return best_.judge(plan_, *graph_, *evaluator_);
   }
 
   const PlanRequest& request_;
+  PlanRequest any_modes_;  // the same; what layers choose for themselves is not yet limited
   const Cluster& cluster_;
   const CostTable& costs_;
   std::unique_ptr<Graph> graph_;
   std::unique_ptr<Evaluator> evaluator_;
   Plan plan_;
-  PlanResult result_;
-  int tried_ = 0;
-  const planning::Deadline deadline_;
+  planning::BestPlan best_;
 };
 
 }  // namespace
@@ -209,10 +169,7 @@ class GalvatronGraphSearch {
 PlanResult find_galvatron_plan(const PlanRequest& request,
                                const Cluster& cluster,
                                const CostTable& costs) {
-  const Stopwatch watch;
-  PlanResult result = GalvatronGraphSearch(request, cluster, costs).search();
-  result.search_time = watch.elapsed();
-  return result;
+  return GalvatronGraphSearch(request, cluster, costs).search();
 }
 
 }  // namespace shardwise

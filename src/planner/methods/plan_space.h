@@ -2,41 +2,35 @@
 #pragma once
 
 #include <algorithm>
+#include <optional>
+#include <vector>
 
 #include "graph/cluster.h"
 #include "graph/plan.h"
 #include "planner/planner.h"
-#include "planner/space.h"
 
 namespace shardwise::planning {
 
-// Whole nodes or even parts of one, where the request's stages keep to them (space.h).
-inline bool has_stage_sizes(const Plan& plan, const PlanRequest& request, const Cluster& cluster) {
-  if (!is_aligned(request.limits, cluster)) {
-    return true;
-  }
-  const int node = cluster.levels.front().size;
-  return std::all_of(plan.stages.begin(), plan.stages.end(), [&](const StagePlan& stage) {
-    const int size = static_cast<int>(stage.devices.size());
-    const int first = stage.devices.front();
-    return size < node ? node % size == 0 && first % size == 0
-                       : size % node == 0 && first % node == 0;
-  });
+// Whether a list of what is allowed, of which an empty one allows all, has the value.
+template <typename Value>
+bool allows(const std::vector<Value>& allowed, Value value) {
+  return allowed.empty() || std::find(allowed.begin(), allowed.end(), value) != allowed.end();
 }
 
-// Stages of one device type each and of sizes that the space has, and no more free mesh axes than
-// the request has.
-inline bool is_in_space(const Plan& plan, const PlanRequest& request, const Cluster& cluster) {
-  const auto is_stage_in_space = [&](const StagePlan& stage) {
-    const int axes = (stage.mesh.sizes[1] > 1 ? 1 : 0) + (stage.mesh.sizes[2] > 1 ? 1 : 0);
-    const int type = cluster.type_of(stage.devices.front());
-    return axes <= request.free_axes &&
-           std::all_of(stage.devices.begin(), stage.devices.end(), [&](int device) {
-             return cluster.type_of(device) == type;
-           });
-  };
-  return has_stage_sizes(plan, request, cluster) &&
-         std::all_of(plan.stages.begin(), plan.stages.end(), is_stage_in_space);
-}
+// Whether degrees, recomputation and sharding of state keep to SpaceLimits. Free axes that shard
+// the batch are not looked for.
+bool is_within(const SpaceLimits& limits, const Plan& plan);
+
+// Schedule and micro-batches that the request allows, within its limits; stages of one device type
+// each and of sizes that the space has (space.h); no more free mesh axes than the request has.
+// Constraints are not looked at.
+bool is_in_space(const Plan& plan, const PlanRequest& request, const Cluster& cluster);
+
+// The plan of a uniform layout on all devices, or nothing if the layout does not fit the model or
+// its plan lies outside the space. `graph`: of layout.microbatch() sequences.
+std::optional<Plan> find_uniform_plan(const UniformLayout& layout,
+                                      const Graph& graph,
+                                      const PlanRequest& request,
+                                      const Cluster& cluster);
 
 }  // namespace shardwise::planning
