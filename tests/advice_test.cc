@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <memory>
 #include <numeric>
+#include <random>
 
 #include "advisor/sensitivity.h"
 #include "advisor/why.h"
@@ -285,6 +286,101 @@ TEST(FittingChanges, EachFitsAndLessDoesNot) {
   EXPECT_TRUE(find_plan(request, cluster_of(more).cluster, *cluster_of(more).costs).plan);
   more.nodes = nodes;
   EXPECT_FALSE(find_plan(request, cluster_of(more).cluster, *cluster_of(more).costs).plan);
+}
+
+// A cluster too small for the request, on which something fits with more memory or more nodes.
+struct TightCase {
+  Numbers numbers;
+  std::int64_t memory = 0;  // bytes of a device: numbers.memory
+  PlanRequest request;
+};
+
+TightCase random_tight_case(unsigned seed) {
+  std::mt19937 random(seed);
+  const auto pick = [&](int low, int high) {
+    return std::uniform_int_distribution<int>(low, high)(random);
+  };
+  const ModelConfig configs[] = {
+      model(),
+      other_model(R"({"model_type": "gpt2", "vocab_size": 1000, "n_positions": 512, "n_embd": 256,
+                      "n_layer": 3, "n_head": 4})"),
+      other_model(R"({"model_type": "mixtral", "vocab_size": 1000, "hidden_size": 128,
+                      "intermediate_size": 256, "num_hidden_layers": 2, "num_attention_heads": 4,
+                      "num_key_value_heads": 2, "max_position_embeddings": 512,
+                      "num_local_experts": 4, "num_experts_per_tok": 2})")};
+  TightCase tight;
+  const int which = pick(0, 2);
+  tight.request = request_of(configs[which]);
+  tight.request.free_axes = 0;  // proofs within milliseconds
+  tight.request.batch = 8 << pick(0, 2);
+  tight.request.microbatch_counts = {1, 2};
+  tight.request.schedules = {pick(0, 1) == 0 ? Schedule::k1F1B : Schedule::kGpipe};
+  tight.request.precision = pick(0, 1) == 0 ? Precision::kFloat32 : Precision::kBFloat16;
+  if (pick(0, 2) == 0) {
+    tight.request.constraints = {
+        parse_constraint(Constraint::Polarity::kPin, "layer.*: recompute=none", "test")};
+  }
+  constexpr int kMegabytes[] = {40, 15, 15};
+  tight.memory = 100'000 * kMegabytes[which] * pick(7, 15);
+  tight.numbers.memory = fmt::format("{} B", tight.memory);
+  tight.numbers.nodes = pick(1, 2);
+  return tight;
+}
+
+bool has_plan(const PlanRequest& request, const Numbers& numbers) {
+  const LoadedCluster loaded = cluster_of(numbers);
+  return find_plan(request, loaded.cluster, *loaded.costs).plan.has_value();
+}
+
+// Does what the text says, as a user would, and then a little less of it.
+TEST(FittingChanges, WhatTheTextSaysIsEnoughAndLessIsNotOnRandomCases) {
+  int infeasible = 0;
+  int by_memory = 0;
+  int by_nodes = 0;
+  int by_precision = 0;
+  for (unsigned seed = 0; seed < 24; ++seed) {
+    SCOPED_TRACE(seed);
+    const TightCase tight = random_tight_case(seed);
+    const LoadedCluster small = cluster_of(tight.numbers);
+    PlanRequest asked = tight.request;
+    asked.runner_ups = RunnerUps::kFind;
+    const PlanResult result = find_plan(asked, small.cluster, *small.costs);
+    if (result.stop_reason != StopReason::kInfeasible) {
+      continue;
+    }
+    ++infeasible;
+    for (const FittingChange& change : find_fitting_changes(
+             tight.request, find_plan, small.cluster, kModelled, result.infeasibility)) {
+      SCOPED_TRACE(change.text);
+      Numbers enough = tight.numbers;
+      Numbers less = tight.numbers;
+      PlanRequest request = tight.request;
+      bool has_less = change.is_least;
+      if (change.text.find(" more memory") != std::string::npos) {
+        ++by_memory;
+        const std::int64_t more = std::atoll(change.text.c_str() + change.text.find('(') + 1);
+        ASSERT_GT(more, 0);
+        enough.memory = fmt::format("{} B", tight.memory + more);
+        less.memory = fmt::format("{} B", tight.memory + more - tight.memory / 4096 - 1);
+      } else if (change.text.find("more node") != std::string::npos) {
+        ++by_nodes;
+        const int nodes = std::atoi(change.text.c_str());
+        enough.nodes += nodes;
+        less.nodes += nodes - 1;
+      } else {
+        ++by_precision;
+        ASSERT_EQ(change.text, "bf16 instead of fp32");
+        request.precision = Precision::kBFloat16;
+        has_less = false;
+      }
+      EXPECT_TRUE(has_plan(request, enough));
+      EXPECT_TRUE(!has_less || !has_plan(request, less));
+    }
+  }
+  EXPECT_GE(infeasible, 12);
+  EXPECT_GE(by_memory, 10);
+  EXPECT_GE(by_nodes, 5);
+  EXPECT_GE(by_precision, 1);
 }
 
 TEST(Why, TermsSumToTheStepAndPartsToTheMemory) {

@@ -193,7 +193,9 @@ std::vector<FittingChange> find_fitting_changes(const PlanRequest& request,
   std::vector<FittingChange> changes;
   if (infeasibility) {
     FittingChange change{
-        fmt::format("{} more memory on each device", format_bytes(infeasibility->extra_memory)),
+        fmt::format("{} ({} B) more memory on each device",  // a rounded figure need not do
+                    format_bytes(infeasibility->extra_memory),
+                    infeasibility->extra_memory.count),
         request,
         cluster,
         infeasibility->is_least};

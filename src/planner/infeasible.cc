@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "core/errors.h"
+#include "planner/methods/plan_space.h"
 
 namespace shardwise::planning {
 
@@ -89,17 +90,10 @@ class ExtraMemory {
     return excess;
   }
 
-  // Among the grids that keep least: ZeRO 3, full recomputation, one sequence at a time. They lie
-  // in the space unless the request narrows it.
+  // Among the grids that keep least: ZeRO 3, full recomputation, one sequence at a time. Only
+  // those count that the request allows.
   bool take_nearest_grid() {
-    const SpaceLimits& limits = request_.limits;
     const int devices = cluster_.num_devices();
-    if (!limits.state_shardings.empty() || !limits.recomputes.empty() ||
-        !request_.schedules.empty() || !request_.microbatch_counts.empty() ||
-        limits.max_stages > 0 || limits.max_stage_devices > 0 || limits.max_data_degree > 0 ||
-        request_.free_axes == 0 || cluster_.types.size() > 1) {
-      return false;
-    }
     bool is_found = false;
     for (int tensor = 1; tensor <= devices; ++tensor) {
       for (int pipeline = 1; tensor * pipeline <= devices; ++pipeline) {
@@ -118,7 +112,7 @@ class ExtraMemory {
                                         layout.world(),
                                         "infeasible");
           const std::int64_t excess = excess_of(plan);
-          if (!is_found || excess < excess_) {
+          if ((!is_found || excess < excess_) && is_allowed(plan)) {
             excess_ = excess;
             plan_ = std::move(plan);
             is_found = true;
@@ -129,6 +123,12 @@ class ExtraMemory {
       }
     }
     return is_found;
+  }
+
+  bool is_allowed(const Plan& plan) const {
+    return is_in_space(plan, request_, cluster_) &&
+           constraint_violations(request_.constraints, plan, request_.graph(plan.microbatch()))
+               .empty();
   }
 
   Infeasibility account(std::int64_t step) const {
@@ -149,9 +149,11 @@ class ExtraMemory {
     result.end_layer = stage.chunks.front().end_layer();
     result.extra_memory = excess(worst);
     result.is_least = !is_unknown_;
+    // To the byte: a rounded figure need not do.
     result.would_fit = fmt::format(
-        "{} more memory on each device{}",
+        "{} ({} B) more memory on each device{}",
         format_bytes(result.extra_memory),
+        result.extra_memory.count,
         is_unknown_ ? ", perhaps less"
                     : fmt::format(" (proved: {} less would not do)", format_bytes(Bytes(step))));
     return result;

@@ -115,8 +115,7 @@ TEST(Methods, NoneBeatsOursOnRandomRequests) {
       ++plans[method.name];
       const Graph graph = instance.request.graph(found.plan->microbatch());
       ASSERT_TRUE(plan_violations(*found.plan, graph).empty());
-      const Evaluation account =
-          evaluate(*found.plan, graph, instance.cluster, instance.table);
+      const Evaluation account = evaluate(*found.plan, graph, instance.cluster, instance.table);
       EXPECT_TRUE(account.fits());
       EXPECT_EQ(account.step_time, found.step_time);
       expect_allowed(*found.plan, instance.request);
