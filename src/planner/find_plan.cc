@@ -112,13 +112,15 @@ void improve_by_simpler_spaces(const PlanRequest& request,
   PlanRequest simpler = request;
   simpler.runner_ups = RunnerUps::kSkip;
   simpler.progress = nullptr;
-  // The quickest first: the slower ones may find nothing in what is left.
-  for (const auto find : {find_galvatron_plan,
+  // The quickest first (docs/planner.md): the slower ones may find nothing in what is left.
+  for (const auto find : {find_uniap_intra_plan,
+                          find_galvatron_plan,
                           find_amp_plan,
-                          find_megatron_plan,
+                          find_uniap_plan,
                           find_piper_graph_plan,
-                          find_alpa_plan,
-                          find_uniap_plan}) {
+                          find_uniap_inter_plan,
+                          find_megatron_plan,
+                          find_alpa_plan}) {
     if (deadline.has_passed()) {
       return;
     }
