@@ -36,6 +36,11 @@ int node_size(const Cluster& cluster) {
 
 // Parts of the innermost level that devices[start, start + size) touch.
 int nodes_touched(const Cluster& cluster, const std::vector<int>& devices, int start, int size) {
+  const int first_device = devices[at(start)];
+  const int last_device = devices[at(start + size - 1)];
+  if (last_device - first_device == size - 1) {  // one run, for the list is sorted
+    return last_device / node_size(cluster) - first_device / node_size(cluster) + 1;
+  }
   int count = 0;
   int last = -1;
   for (int i = start; i < start + size; ++i) {
