@@ -94,7 +94,7 @@ class Search:
 CASES = [
     Case("llama-3-8b, 8 H100", LLAMA_3_8B, "dgx-h100:1", 64, 4096, 0.1),
     Case("llama-3-70b, 512 H100", LLAMA_3_70B, "dgx-h100:64", 1024, 8192, 0.5),
-    Case("llama-3-70b, 512 H100, batch 1,920", LLAMA_3_70B, "dgx-h100:64", 1920, 8192, 0.5),
+    Case("llama-3-70b, 512 H100", LLAMA_3_70B, "dgx-h100:64", 1920, 8192, 0.5),
     Case("llama-405b, 512 H100", LLAMA_405B, "dgx-h100:64", 2048, 8192, 1),
     Case("llama-405b, 2,048 H100", LLAMA_405B, "dgx-h100:256", 2048, 8192, 1),
     Case("llama-405b, 16,384 H100", LLAMA_405B, "dgx-h100:2048", 2048, 8192, 1),
