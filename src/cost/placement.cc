@@ -1,6 +1,6 @@
 // Where the ranks of a stage's groups sit (CostTable's placement_of).
 #include <algorithm>
-#include <map>
+#include <vector>
 
 #include "core/errors.h"
 #include "cost/cost_table.h"
@@ -13,11 +13,11 @@ int node_of(const Cluster& cluster, int device) {
   return cluster.levels.empty() ? 0 : device / std::max(cluster.levels.front().size, 1);
 }
 
-// Devices of each group along the mesh axes in `axes`, keyed by the coordinates they share.
-std::map<MeshCoordinates, std::vector<int>> groups_along(const std::vector<int>& devices,
-                                                         const Mesh& mesh,
-                                                         unsigned axes) {
-  std::map<MeshCoordinates, std::vector<int>> groups;
+// Devices of each group along the mesh axes in `axes`.
+std::vector<std::vector<int>> groups_along(const std::vector<int>& devices,
+                                           const Mesh& mesh,
+                                           unsigned axes) {
+  std::vector<std::vector<int>> by_first(devices.size());  // by the group's first place
   for (int i = 0; i < mesh.devices(); ++i) {
     MeshCoordinates shared = coordinates_of(mesh, i);
     for (int m = 0; m < kMeshAxes; ++m) {
@@ -25,9 +25,11 @@ std::map<MeshCoordinates, std::vector<int>> groups_along(const std::vector<int>&
         shared[static_cast<std::size_t>(m)] = 0;
       }
     }
-    groups[shared].push_back(devices[static_cast<std::size_t>(i)]);
+    by_first[static_cast<std::size_t>(index_of(mesh, shared))].push_back(
+        devices[static_cast<std::size_t>(i)]);
   }
-  return groups;
+  std::erase_if(by_first, [](const std::vector<int>& group) { return group.empty(); });
+  return by_first;
 }
 
 }  // namespace
@@ -39,17 +41,20 @@ GroupPlacement placement_of(const Cluster& cluster,
   SHARDWISE_CHECK(static_cast<int>(devices.size()) == mesh.devices(), "one device for each place");
   GroupPlacement worst;
   worst.device_type = cluster.type_of(devices.front());
-  std::map<int, int> groups_on_node;
+  std::vector<int> groups_on_node(static_cast<std::size_t>(
+      1 + node_of(cluster, *std::max_element(devices.begin(), devices.end()))));
   bool first = true;
-  for (const auto& [shared, group] : groups_along(devices, mesh, axes)) {
-    std::map<int, int> ranks_on_node;
-    for (const int device : group) {
-      ++ranks_on_node[node_of(cluster, device)];
-    }
+  for (std::vector<int>& group : groups_along(devices, mesh, axes)) {
+    std::sort(group.begin(), group.end());  // so that a node's ranks follow each other
     int fewest = static_cast<int>(group.size());
-    for (const auto& [node, ranks] : ranks_on_node) {
+    for (std::size_t i = 0; i < group.size();) {
+      const int node = node_of(cluster, group[i]);
+      int ranks = 0;
+      for (; i < group.size() && node_of(cluster, group[i]) == node; ++i) {
+        ++ranks;
+      }
       fewest = std::min(fewest, ranks);
-      ++groups_on_node[node];
+      ++groups_on_node[static_cast<std::size_t>(node)];
     }
     const int level = level_spanned(cluster, group);
     if (first || level > worst.level || (level == worst.level && fewest < worst.ranks_per_node)) {
@@ -59,9 +64,7 @@ GroupPlacement placement_of(const Cluster& cluster,
     worst.ranks = static_cast<int>(group.size());
     first = false;
   }
-  for (const auto& [node, groups] : groups_on_node) {
-    worst.concurrent = std::max(worst.concurrent, groups);
-  }
+  worst.concurrent = *std::max_element(groups_on_node.begin(), groups_on_node.end());
   return worst;
 }
 

@@ -82,7 +82,10 @@ MicrobatchModel::MicrobatchModel(const PlanRequest& request,
       deadline_(deadline),
       num_microbatches_(num_microbatches),
       graph_(with_constraints(
-          request.graph(request.batch / num_microbatches), request.constraints, constraints_)) {
+          request.graph(request.batch / num_microbatches), request.constraints, constraints_)),
+      is_free_(std::all_of(constraints_.begin(), constraints_.end(), [](const Constraints& rules) {
+        return rules.empty();
+      })) {
   SHARDWISE_CHECK(
       graph_.microbatch == request.batch / num_microbatches && graph_.sequence == request.sequence,
       "the graph is built for the micro-batch it was asked for");
@@ -220,6 +223,9 @@ bool MicrobatchModel::may_interleave() const {
 }
 
 bool MicrobatchModel::may_be_stage(int begin, int end) const {
+  if (is_free_) {
+    return true;
+  }
   for (int layer = std::max(begin, 1); layer < end; ++layer) {
     const StageBegin where = layer == begin ? StageBegin::kHere : StageBegin::kEarlier;
     for (const Constraint& constraint : constraints_[at(block_of(layer))]) {

@@ -80,7 +80,8 @@ class MicrobatchModel final : public Problem {
   const Deadline& deadline_;
   const int num_microbatches_;
   std::vector<Constraints> constraints_;  // of each block of graph_
-  const Graph graph_;  // layers with different constraints have blocks of their own
+  const Graph graph_;   // layers with different constraints have blocks of their own
+  const bool is_free_;  // of constraints
   std::vector<std::unique_ptr<StageShape>> shapes_;
   std::map<StageShape, int> shape_numbers_;
   std::map<StagePlace, std::vector<int>> shapes_at_;
