@@ -266,7 +266,14 @@ void RowReader::read_software(PublishedRun& run, const DeviceType& device) const
       notes("1f1b overlap") || (execution.year >= 2025 && grid.chunks > 1 && grid.expert > 1);
   execution.token_copies =
       is_recent ? static_cast<int>(std::max<std::int64_t>(run.shape.experts_per_token, 1)) : 1;
+  // Release 26.06 on: fused grouped products of block formats, whole steps captured (release notes
+  // of Megatron-Bridge 0.5.1).
+  execution.fuses_experts = (execution.format == MatrixFormat::kFloat8Blocks ||
+                             execution.format == MatrixFormat::kFloat4Blocks) &&
+                            execution.year >= 2026.5;
   execution.repeats_expert_input = false;
+  // Where a row does not say so, what had to be repeated to fit was the least.
+  execution.repeats_whole_layers = stated_recompute(device) == Recompute::kFull;
   execution.dropout = !has_flash;
   execution.gradient_bytes =
       is_fully_sharded || device.memory.count <= (std::int64_t{32} << 30) ? 2 : 4;
