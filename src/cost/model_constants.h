@@ -69,7 +69,7 @@ struct ModelConstants {
   // and 23 GB/s of 50, 50 and 25 from 256 MiB on (logs of nccl-tests in the documentation of
   // google/dranet and of CSCS); NCCL takes 0.7 (graph/tuning.cc). Not fitted.
   double message_share = 0.76;
-  double exposed = 0.05;  // share of overlapped communication that shows: it takes units. Fit.
+  double exposed = 0.05;    // share of overlapped communication that shows: it takes units. Fit.
   double all_to_all = 1.0;  // bandwidth of token exchange over that of rings. Fit.
   // s, a step of a ring inside a node, simple protocol over NVLink (NCCL, graph/tuning.cc).
   double ring_step = 3.4e-6;

@@ -274,8 +274,7 @@ void RowReader::read_software(PublishedRun& run, const DeviceType& device) const
   execution.repeats_expert_input = false;
   // Frameworks that shard everything know no ops; elsewhere, where a row does not state it, what
   // had to be repeated to fit was the least.
-  execution.repeats_whole_layers =
-      is_fully_sharded || stated_recompute(device) == Recompute::kFull;
+  execution.repeats_whole_layers = is_fully_sharded || stated_recompute(device) == Recompute::kFull;
   execution.dropout = !has_flash;
   execution.gradient_bytes =
       is_fully_sharded || device.memory.count <= (std::int64_t{32} << 30) ? 2 : 4;
