@@ -76,6 +76,7 @@ inline Run run_of(const Case& wanted) {
   run.execution.attention =
       wanted.mode.ends_with("sel") ? AttentionKernel::kRecomputed : AttentionKernel::kStored;
   run.execution.gathers_again = file.at("seq_par_ag_redo").as_bool();
+  run.execution.repeats_whole_layers = true;
   // Their section 6.2: backward reduces behind the weight gradients, and gathers again behind those
   // of inputs.
   run.execution.layer = LayerOverlap::kInputGradients;

@@ -36,6 +36,13 @@ struct Execution {
   // Backward sends tokens to their experts and computes the experts' first products again; else
   // both are kept.
   bool repeats_expert_input = true;
+  // Full recomputation runs the layer's forward again as it stands (torch.utils.checkpoint); else
+  // only what backward needs, which spares the last product and its collective.
+  bool repeats_whole_layers = false;
+  // Experts' products in block formats are one kernel, which also activates and brings to the
+  // format what it writes; loads stay on the device and the step is one captured graph, so no host
+  // waits.
+  bool fuses_experts = false;
   StateOverlap state = StateOverlap::kOwnOp;
   LayerOverlap layer = LayerOverlap::kNothing;
   bool overlaps_experts = false;   // exchange of tokens behind the layer's kernels

@@ -59,7 +59,8 @@ class LayerPricer {
     for (const LayerStep& step : body_.forward) {
       add_step(step, price_.forward, forward);
     }
-    for (const LayerStep& step : body_.recompute) {
+    const bool is_whole = plan_.recompute == Recompute::kFull && execution_.repeats_whole_layers;
+    for (const LayerStep& step : is_whole ? body_.forward : body_.recompute) {
       add_step(step, price_.recompute, backward);
     }
     for (const LayerStep& step : body_.backward) {
@@ -109,10 +110,18 @@ class LayerPricer {
     Picoseconds input_gradients{0};  // LayerOverlap::kInputGradients hides these
   };
 
+  // Products are cut up into as many parts as share them, each part's communication behind the next
+  // part's product: what is gathered starts with a part at hand, what is reduced ends with one that
+  // nothing covers. Half of the communication is of each kind.
+  double shown_of_parts() const {
+    return 0.5 / std::max(around_.mesh.sizes[1] * around_.mesh.sizes[2], 1);
+  }
+
   Picoseconds shown_part(const Communication& time, Picoseconds kernels) const {
     const Picoseconds both = time.layer + time.input_gradients;
     const double share = execution_.exposed;
-    const Picoseconds layer = execution_.layer == LayerOverlap::kAll ? shown(both, kernels, share)
+    const Picoseconds layer = execution_.layer == LayerOverlap::kAll
+                                  ? shown(both, kernels, share + (1 - share) * shown_of_parts())
                               : execution_.layer == LayerOverlap::kInputGradients
                                   ? time.layer + shown(time.input_gradients, kernels, share)
                                   : both;

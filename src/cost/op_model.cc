@@ -69,10 +69,14 @@ double OpModel::product(double rows, double sum, double columns, MatrixFormat fo
   return plain;
 }
 
-double OpModel::linear(
-    double rows, double in, double out, Direction direction, MatrixFormat format) const {
+double OpModel::linear(double rows,
+                       double in,
+                       double out,
+                       Direction direction,
+                       MatrixFormat format,
+                       double quantise_bytes) const {
   const double copied =
-      format == MatrixFormat::kCompute ? 0 : stream(c_.quantise_bytes * rows);  // a column
+      format == MatrixFormat::kCompute ? 0 : stream(quantise_bytes * rows);  // a column
   double time = 0;
   if (direction == Direction::kForward) {
     time += product(rows, in, out, format) + copied * in;
@@ -131,23 +135,34 @@ double OpModel::experts(const OpKey& key, Direction direction) const {
   const double width = as_double(key.sizes[2]);
   const double hidden = as_double(key.sizes[3]);
   const MatrixFormat format = execution_.format;
+  const bool is_fused = execution_.fuses_experts;
+  const double copied = is_fused ? 0 : c_.quantise_bytes;
+  const double grouped = is_fused ? 1 : c_.grouped;
   double time = stream(c_.permute_bytes / 2 * rows * hidden);
   // While software matures, more of a layer's launches are fused and its waits captured.
-  const double host = c_.expert_layer * std::exp(-c_.maturing * (execution_.year - 2025.5));
+  const double host =
+      is_fused ? 0 : c_.expert_layer * std::exp(-c_.maturing * (execution_.year - 2025.5));
   if (!has_backward(direction)) {
-    time += (linear(rows, hidden, 2 * width, Direction::kForward, format) +
-             linear(rows, width, hidden, Direction::kForward, format)) /
-            c_.grouped;
+    time += (linear(rows, hidden, 2 * width, Direction::kForward, format, copied) +
+             linear(rows, width, hidden, Direction::kForward, format, copied)) /
+            grouped;
     return std::max(time, host / 3);
   }
-  double products = linear(rows, hidden, 2 * width, Direction::kBackward, format) +
-                    linear(rows, width, hidden, Direction::kBackward, format);
+  double products = linear(rows, hidden, 2 * width, Direction::kBackwardInput, format, copied) +
+                    linear(rows, width, hidden, Direction::kBackwardInput, format, copied);
   if (execution_.repeats_expert_input) {
     products += product(rows, hidden, 2 * width, format);
   }
-  // Weight gradients sum over the rows of one expert only: the loads' pipeline starts each time.
-  const double rows_of_expert = std::max(1.0, rows / std::max(1.0, as_double(key.sizes[1])));
-  time += products / c_.grouped * (1 + 0.5 * c_.sum_start / rows_of_expert);
+  // Weight gradients sum over the rows of one expert only, and are added to those of earlier
+  // micro-batches in memory.
+  const double count = std::max(1.0, as_double(key.sizes[1]));
+  const double rows_of_expert = std::ceil(std::max(1.0, rows / count) / kTile) * kTile;
+  const auto weights = [&](double in, double out) {
+    return count *
+           std::max(c_.gradient_product * product(in, rows_of_expert, out, format) / grouped,
+                    stream(2.0 * execution_.gradient_bytes * in * out));
+  };
+  time += products / grouped + weights(hidden, 2 * width) + weights(width, hidden);
   return std::max(time, host * 2 / 3);
 }
 
@@ -159,7 +174,7 @@ double OpModel::convolution(const OpKey& key, Direction direction) const {
   const double rows = as_double(n[0]);
   const double in = as_double(is_patch ? n[1] : n[1] * n[3]);
   const double out = as_double(n[2]);
-  return linear(rows, in, out, direction, MatrixFormat::kCompute);
+  return linear(rows, in, out, direction, MatrixFormat::kCompute, 0);
 }
 
 double OpModel::elementwise(const OpKey& key, double traffic) const {
@@ -192,7 +207,8 @@ Seconds OpModel::time(const Op& op,
                              as_double(key.sizes[1]),
                              as_double(key.sizes[2]),
                              direction,
-                             is_head ? MatrixFormat::kCompute : execution_.format));
+                             is_head ? MatrixFormat::kCompute : execution_.format,
+                             c_.quantise_bytes));
       break;
     }
     case OpKind::kAttention:

@@ -35,7 +35,13 @@ class OpModel {
 
  private:
   double product_at(double rows, double sum, double columns, double peak) const;
-  double linear(double rows, double in, double out, Direction direction, MatrixFormat format) const;
+  // `quantise_bytes`: moved for each operand's element that is brought to a small format.
+  double linear(double rows,
+                double in,
+                double out,
+                Direction direction,
+                MatrixFormat format,
+                double quantise_bytes) const;
   double attention(const OpKey& key, double causal_work, Direction direction) const;
   double experts(const OpKey& key, Direction direction) const;
   double convolution(const OpKey& key, Direction direction) const;

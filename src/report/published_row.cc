@@ -229,7 +229,7 @@ Recompute RowReader::stated_recompute(const DeviceType& device) const {
 // Selective recomputation is that of attention where its scores are stored, of cheap ops where they
 // are not, and of every second layer under frameworks that shard everything and know no ops.
 void RowReader::set_recompute(PublishedRun& run, Recompute recompute) const {
-  const bool knows_no_ops = run.layout.grid.zero >= 2 && !notes("minimal");
+  const bool knows_no_ops = run.layout.grid.zero >= 2;
   const bool stores_scores = run.execution.attention == AttentionKernel::kStored ||
                              run.execution.attention == AttentionKernel::kRecomputed;
   const bool is_selective = recompute == Recompute::kSelective;
@@ -247,8 +247,7 @@ void RowReader::read_software(PublishedRun& run, const DeviceType& device) const
   Execution& execution = run.execution;
   execution.format = format();
   const bool is_recent = device.peak_fp8.count > 0;
-  grid.zero = is_blank("zero") ? (is_recent || notes("deepspeed") ? 1 : 0)
-                               : static_cast<int>(row_.at("zero")[0] - '0');
+  grid.zero = is_blank("zero") ? (is_recent ? 1 : 0) : static_cast<int>(row_.at("zero")[0] - '0');
   const bool is_fully_sharded = grid.zero >= 2;
   // No pipeline engine and no kernels beyond those of the framework.
   const bool is_plain = is_fully_sharded && is_blank("schedule");
@@ -257,20 +256,25 @@ void RowReader::read_software(PublishedRun& run, const DeviceType& device) const
   execution.attention = !has_flash               ? AttentionKernel::kStored
                         : is_recent && !is_plain ? AttentionKernel::kTuned
                                                  : AttentionKernel::kFlash;
-  execution.elementwise =
-      is_plain && !notes("torch.compile") ? Elementwise::kEager : Elementwise::kFused;
+  execution.elementwise = is_plain ? Elementwise::kEager : Elementwise::kFused;
   execution.layer = is_recent                ? LayerOverlap::kAll
                     : execution.year >= 2022 ? LayerOverlap::kInputGradients
                                              : LayerOverlap::kNothing;
   execution.state = grid.zero >= 1 ? StateOverlap::kCompute : StateOverlap::kNothing;
   execution.overlaps_pipeline = grid.schedule == Schedule::kInterleaved && is_recent;
-  execution.overlaps_experts = notes("1f1b overlap") || (is_recent && grid.chunks > 1 &&
-                                                         grid.expert > 1 && !notes("dispatcher"));
+  execution.overlaps_experts =
+      notes("1f1b overlap") || (execution.year >= 2025 && grid.chunks > 1 && grid.expert > 1);
   execution.token_copies =
-      is_recent && !notes("dispatcher a2a")
-          ? static_cast<int>(std::max<std::int64_t>(run.shape.experts_per_token, 1))
-          : 1;
+      is_recent ? static_cast<int>(std::max<std::int64_t>(run.shape.experts_per_token, 1)) : 1;
+  // Release 26.06 on: fused grouped products of block formats, whole steps captured (release notes
+  // of Megatron-Bridge 0.5.1).
+  execution.fuses_experts = (execution.format == MatrixFormat::kFloat8Blocks ||
+                             execution.format == MatrixFormat::kFloat4Blocks) &&
+                            execution.year >= 2026.5;
   execution.repeats_expert_input = false;
+  // Frameworks that shard everything know no ops; elsewhere, where a row does not state it, what
+  // had to be repeated to fit was the least.
+  execution.repeats_whole_layers = is_fully_sharded || stated_recompute(device) == Recompute::kFull;
   execution.dropout = !has_flash;
   execution.gradient_bytes =
       is_fully_sharded || device.memory.count <= (std::int64_t{32} << 30) ? 2 : 4;

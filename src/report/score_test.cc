@@ -129,7 +129,7 @@ TEST(Score, PublishedRunsStayWithinTheirBounds) {
   EXPECT_GE(static_cast<int>(scores.rows.size()), 98 * scores.with_time / 100);
   EXPECT_LE(error(RunClass::kDenseHalf), 0.08);
   EXPECT_LE(error(RunClass::kDenseSmallFormat), 0.13);
-  EXPECT_LE(error(RunClass::kExperts), 0.19);  // docs/cost_model.md, "Scores": bar 0.15
+  EXPECT_LE(error(RunClass::kExperts), 0.15);
   EXPECT_LE(
       mean_error(scores,
                  &ScoredRow::calibrated,
@@ -151,7 +151,7 @@ TEST(Score, SweepsKeepTheirOrder) {
     correlation += sweep.rank_correlation / static_cast<double>(sweeps.size());
     regret += sweep.regret / static_cast<double>(sweeps.size());
   }
-  EXPECT_GE(correlation, 0.80);  // docs/cost_model.md, "Scores": bar 0.85
+  EXPECT_GE(correlation, 0.85);
   EXPECT_LE(regret, 0.03);
 }
 
