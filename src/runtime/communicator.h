@@ -21,6 +21,14 @@ class Message {
   virtual ~Message() = default;
 };
 
+// One tensor of a collective over several: what all_gather or reduce_scatter says of the buffers of
+// one, `count` elements a block.
+struct CollectivePart {
+  const void* send = nullptr;
+  void* receive = nullptr;
+  std::int64_t count = 0;
+};
+
 // Ordered subset of the ranks. Collectives on one group are called by its members in the same
 // order; a group used by the communication thread must not be used by another thread at the same
 // time (make_group twice for that).
@@ -35,13 +43,20 @@ class CommunicationGroup {
   virtual int index() const = 0;  // of this rank in the group
   virtual int size() const = 0;
 
-  // receive[i * count ...] = member i's send. receive holds size() * count.
-  virtual void all_gather(const void* send, void* receive, std::int64_t count, WireType type) = 0;
-  // receive = sum over members of their send[index() * count ...]. send holds size() * count.
-  virtual void reduce_scatter(const void* send,
-                              void* receive,
-                              std::int64_t count,
-                              WireType type) = 0;
+  // receive[i * count ...] = member i's send, for each part. receive holds size() * count; `send`
+  // may be block index() of it.
+  virtual void all_gather(std::span<const CollectivePart> parts, WireType type) = 0;
+  void all_gather(const void* send, void* receive, std::int64_t count, WireType type) {
+    const CollectivePart part{send, receive, count};
+    all_gather({&part, 1}, type);
+  }
+  // receive = sum over members of their send[index() * count ...], for each part. send holds
+  // size() * count; `receive` may be block index() of it.
+  virtual void reduce_scatter(std::span<const CollectivePart> parts, WireType type) = 0;
+  void reduce_scatter(const void* send, void* receive, std::int64_t count, WireType type) {
+    const CollectivePart part{send, receive, count};
+    reduce_scatter({&part, 1}, type);
+  }
   // data = sum over members. Done as reduce-scatter + all-gather of ceil(count / size()) each.
   virtual void all_reduce(void* data, std::int64_t count, WireType type) = 0;
   // Block j of send goes to member j; block i of receive comes from member i; `count` per block.

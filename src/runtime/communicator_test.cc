@@ -100,6 +100,41 @@ TEST(Collectives, AllReducePadsOddCounts) {
   }
 }
 
+// Parts of 0, 1 and 100,001 elements a block (more than one piece), in place.
+TEST(Collectives, PartsAreReducedAndGatheredEachOnItsOwn) {
+  const std::vector<std::int64_t> counts = {100'001, 0, 1};
+  run_as_threads(3, [&counts](Communicator& communicator) {
+    const auto group = communicator.make_group(all_ranks(communicator));
+    const auto rank = communicator.rank();
+    const auto element = [](std::size_t part, std::int64_t i) {
+      return static_cast<float>(static_cast<std::int64_t>(part) * 100 + i % 1000);
+    };
+    std::vector<std::vector<float>> buffers;
+    std::vector<CollectivePart> reduced;
+    std::vector<CollectivePart> gathered;
+    for (std::size_t p = 0; p < counts.size(); ++p) {
+      std::vector<float>& buffer =
+          buffers.emplace_back(static_cast<std::size_t>(3 * counts[p] + 1));
+      for (std::int64_t i = 0; i < 3 * counts[p]; ++i) {
+        buffer[static_cast<std::size_t>(i)] = element(p, i) + static_cast<float>(rank);
+      }
+      float* own = buffer.data() + rank * counts[p];
+      reduced.push_back({buffer.data(), own, counts[p]});
+      gathered.push_back({own, buffer.data(), counts[p]});
+    }
+    group->reduce_scatter(reduced, WireType::kFloat32);
+    EXPECT_EQ(communicator.payload().reduce_scatter, 100'002 * 4 * 3);
+    group->all_gather(gathered, WireType::kFloat32);
+    EXPECT_EQ(communicator.payload().all_gather, 100'002 * 4 * 3);
+    for (std::size_t p = 0; p < counts.size(); ++p) {
+      for (std::int64_t i = 0; i < 3 * counts[p]; ++i) {
+        ASSERT_EQ(buffers[p][static_cast<std::size_t>(i)], 3.0f * element(p, i) + 3.0f)
+            << "part " << p << ", element " << i;
+      }
+    }
+  });
+}
+
 TEST(Collectives, AllToAllTransposesBlocks) {
   run_as_threads(3, [](Communicator& communicator) {
     const auto group = communicator.make_group(all_ranks(communicator));

@@ -22,8 +22,19 @@ const Bytewise* at(const void* data, std::int64_t offset) {
 }
 Bytewise* at(void* data, std::int64_t offset) { return static_cast<Bytewise*>(data) + offset; }
 
+std::int64_t total_count(std::span<const CollectivePart> parts) {
+  std::int64_t count = 0;
+  for (const CollectivePart& part : parts) {
+    count += part.count;
+  }
+  return count;
+}
+
 class PairwiseGroup final : public CommunicationGroup {
  public:
+  using CommunicationGroup::all_gather;
+  using CommunicationGroup::reduce_scatter;
+
   PairwiseGroup(std::unique_ptr<Channel> channel, PayloadCounter& payload)
       : channel_(std::move(channel)),
         payload_(payload),
@@ -33,19 +44,18 @@ class PairwiseGroup final : public CommunicationGroup {
   int index() const override { return index_; }
   int size() const override { return size_; }
 
-  void all_gather(const void* send, void* receive, std::int64_t count, WireType type) override {
-    const std::int64_t bytes = count * wire_bytes(type);
+  void all_gather(std::span<const CollectivePart> parts, WireType type) override {
     if (size_ > 1) {
-      payload_.all_gather += bytes * size_;
+      payload_.all_gather += total_count(parts) * wire_bytes(type) * size_;
     }
-    gather_blocks(send, receive, bytes, Traffic::kAllGather, "all-gather");
+    gather_blocks(parts, wire_bytes(type), Traffic::kAllGather, "all-gather");
   }
 
-  void reduce_scatter(const void* send, void* receive, std::int64_t count, WireType type) override {
+  void reduce_scatter(std::span<const CollectivePart> parts, WireType type) override {
     if (size_ > 1) {
-      payload_.reduce_scatter += count * wire_bytes(type) * size_;
+      payload_.reduce_scatter += total_count(parts) * wire_bytes(type) * size_;
     }
-    reduce_blocks(send, receive, count, type, Traffic::kReduceScatter, "reduce-scatter");
+    reduce_blocks(parts, type, Traffic::kReduceScatter, "reduce-scatter");
   }
 
   void all_reduce(void* data, std::int64_t count, WireType type) override {
@@ -117,7 +127,8 @@ class PairwiseGroup final : public CommunicationGroup {
   void barrier() override {
     std::vector<Bytewise> marks(static_cast<std::size_t>(size_), 0);
     const Bytewise mark = 1;
-    gather_blocks(&mark, marks.data(), 1, Traffic::kControl, "barrier");
+    const CollectivePart part{&mark, marks.data(), 1};
+    gather_blocks({&part, 1}, 1, Traffic::kControl, "barrier");
   }
 
  private:
@@ -173,86 +184,110 @@ class PairwiseGroup final : public CommunicationGroup {
   // The next partners in turn, so that members do not all write to the same one first.
   int partner(int step) const { return (index_ + step) % size_; }
 
-  void gather_blocks(
-      const void* send, void* receive, std::int64_t bytes, Traffic tag, const char* operation) {
-    if (bytes == 0) {
-      return;
-    }
-    Bytewise* own = at(receive, index_ * bytes);
-    if (own != send) {
-      std::memcpy(own, send, static_cast<std::size_t>(bytes));
-    }
-    for (int step = 1; step < size_; ++step) {
-      const int from = (index_ + size_ - step) % size_;
-      start_receive(0, at(receive, from * bytes), bytes, from, tag);
-    }
-    for (int step = 1; step < size_; ++step) {
-      start_send(0, own, bytes, partner(step), tag);
+  // `width`: bytes of an element.
+  void gather_blocks(std::span<const CollectivePart> parts,
+                     std::int64_t width,
+                     Traffic tag,
+                     const char* operation) {
+    for (const CollectivePart& part : parts) {
+      const std::int64_t bytes = part.count * width;
+      if (bytes == 0) {
+        continue;
+      }
+      Bytewise* own = at(part.receive, index_ * bytes);
+      if (own != part.send) {
+        std::memcpy(own, part.send, static_cast<std::size_t>(bytes));
+      }
+      for (int step = 1; step < size_; ++step) {
+        const int from = (index_ + size_ - step) % size_;
+        start_receive(0, at(part.receive, from * bytes), bytes, from, tag);
+      }
+      for (int step = 1; step < size_; ++step) {
+        start_send(0, own, bytes, partner(step), tag);
+      }
     }
     channel_->finish(0, operation);
   }
 
+  // Elements [begin, begin + count) of every block of a part.
+  struct Piece {
+    const CollectivePart* part = nullptr;
+    std::int64_t begin = 0;
+    std::int64_t count = 0;
+  };
+
+  static std::vector<Piece> pieces_of(std::span<const CollectivePart> parts, std::int64_t longest) {
+    std::vector<Piece> pieces;
+    for (const CollectivePart& part : parts) {
+      for (std::int64_t begin = 0; begin < part.count; begin += longest) {
+        pieces.push_back({&part, begin, std::min(longest, part.count - begin)});
+      }
+    }
+    return pieces;
+  }
+
   // receive = sum over members of their block index_. `receive` may be block index_ of `send`.
-  void reduce_blocks(const void* send,
-                     void* receive,
-                     std::int64_t count,
+  void reduce_blocks(std::span<const CollectivePart> parts,
                      WireType type,
                      Traffic tag,
                      const char* operation) {
     const std::int64_t width = wire_bytes(type);
-    const std::int64_t piece = std::min(count, kPieceBytes / width);
-    if (count == 0) {
-      return;
+    const std::vector<Piece> pieces = pieces_of(parts, kPieceBytes / width);
+    std::int64_t longest = 0;
+    for (const Piece& piece : pieces) {
+      longest = std::max(longest, piece.count);
     }
     const auto slots = static_cast<std::size_t>(size_);
-    staging_.resize(static_cast<std::size_t>(Channel::kBatches * piece * width) * (slots - 1));
+    staging_.resize(static_cast<std::size_t>(Channel::kBatches * longest * width) * (slots - 1));
 
     // Staging of batch k: one piece of every other member, in partner order.
     const auto staged = [&](int batch, int step) {
-      return at(staging_.data(), ((batch * (size_ - 1)) + (step - 1)) * piece * width);
+      return at(staging_.data(), ((batch * (size_ - 1)) + (step - 1)) * longest * width);
     };
-    const auto start = [&](int batch, std::int64_t begin) {
-      const std::int64_t bytes = std::min(piece, count - begin) * width;
+    const auto block = [&](const Piece& piece, int member) {
+      return at(piece.part->send, (member * piece.part->count + piece.begin) * width);
+    };
+    const auto start = [&](int batch, const Piece& piece) {
       for (int step = 1; step < size_; ++step) {
-        channel_->receive(batch, staged(batch, step), bytes, partner(step), tag);
+        channel_->receive(batch, staged(batch, step), piece.count * width, partner(step), tag);
       }
       for (int step = 1; step < size_; ++step) {
         const int to = partner(step);
-        channel_->send(batch, at(send, (to * count + begin) * width), bytes, to, tag);
+        channel_->send(batch, block(piece, to), piece.count * width, to, tag);
       }
     };
 
     std::vector<const void*> blocks(slots);
-    int batch = 0;
-    start(batch, 0);
-    for (std::int64_t begin = 0; begin < count; begin += piece) {
-      if (begin + piece < count) {
-        start(1 - batch, begin + piece);
+    for (std::size_t p = 0; p < pieces.size(); ++p) {
+      const int batch = static_cast<int>(p % Channel::kBatches);
+      if (p == 0) {
+        start(batch, pieces[p]);
+      }
+      if (p + 1 < pieces.size()) {
+        start(1 - batch, pieces[p + 1]);
       }
       channel_->finish(batch, operation);
-      blocks[static_cast<std::size_t>(index_)] = at(send, (index_ * count + begin) * width);
+      const Piece& piece = pieces[p];
+      blocks[static_cast<std::size_t>(index_)] = block(piece, index_);
       for (int step = 1; step < size_; ++step) {
         blocks[static_cast<std::size_t>(partner(step))] = staged(batch, step);
       }
-      sum_blocks(blocks, at(receive, begin * width), std::min(piece, count - begin), type);
-      batch = 1 - batch;
+      sum_blocks(blocks, at(piece.part->receive, piece.begin * width), piece.count, type);
     }
   }
 
   void all_reduce_blocks(void* data, std::int64_t block, WireType type) {
-    const std::int64_t bytes = block * wire_bytes(type);
-    void* own = at(data, index_ * bytes);
-    reduce_blocks(data, own, block, type, Traffic::kAllReduce, "all-reduce");
-    gather_blocks(own, data, bytes, Traffic::kAllReduce, "all-reduce");
+    void* own = at(data, index_ * block * wire_bytes(type));
+    const CollectivePart reduced{data, own, block};
+    reduce_blocks({&reduced, 1}, type, Traffic::kAllReduce, "all-reduce");
+    const CollectivePart gathered{own, data, block};
+    gather_blocks({&gathered, 1}, wire_bytes(type), Traffic::kAllReduce, "all-reduce");
   }
 
   std::vector<double> control_gather(std::span<const double> values, const char* operation) {
     std::vector<double> all(values.size() * static_cast<std::size_t>(size_));
-    gather_blocks(values.data(),
-                  all.data(),
-                  static_cast<std::int64_t>(values.size_bytes()),
-                  Traffic::kControl,
-                  operation);
+    const CollectivePart part{values.data(), all.data(), static_cast<std::int64_t>(values.size())};
+    gather_blocks({&part, 1}, sizeof(double), Traffic::kControl, operation);
     return all;
   }
 

@@ -16,49 +16,26 @@ namespace {
 
 bool is_sharded(StateSharding sharding, StateSharding at_least) { return sharding >= at_least; }
 
-// [sum of chunks] of one member from the parameters' flat tensors, block layout [n, share].
-at::Tensor pack_blocks(const std::vector<at::Tensor>& flats, std::int64_t members) {
-  std::int64_t share = 0;
-  for (const at::Tensor& flat : flats) {
-    share += flat.numel() / members;
-  }
-  at::Tensor packed = at::empty({members, share}, flats.front().options());
-  std::int64_t offset = 0;
-  for (const at::Tensor& flat : flats) {
-    const std::int64_t chunk = flat.numel() / members;
-    packed.narrow(1, offset, chunk).copy_(flat.view({members, chunk}));
-    offset += chunk;
-  }
-  return packed.view({-1});
-}
-
-void unpack_blocks(const at::Tensor& packed, std::vector<at::Tensor>& flats, std::int64_t members) {
-  const at::Tensor blocks = packed.view({members, -1});
-  std::int64_t offset = 0;
-  for (at::Tensor& flat : flats) {
-    const std::int64_t chunk = flat.numel() / members;
-    flat.view({members, chunk}).copy_(blocks.narrow(1, offset, chunk));
-    offset += chunk;
-  }
-}
-
-// Gathers the members' shares into the flat tensors; a single parameter needs no packing.
+// Gathers the members' shares into the flat tensors.
 void gather_shares(const std::vector<at::Tensor>& shares,
-                   std::vector<at::Tensor>& flats,
+                   const std::vector<at::Tensor>& flats,
                    CommunicationGroup& group) {
-  const std::int64_t members = group.size();
-  if (flats.size() == 1) {
-    group.all_gather(shares[0].const_data_ptr(),
-                     flats[0].mutable_data_ptr(),
-                     shares[0].numel(),
-                     wire_type(shares[0]));
-    return;
+  std::vector<CollectivePart> parts;
+  for (std::size_t i = 0; i < shares.size(); ++i) {
+    parts.push_back({shares[i].const_data_ptr(), flats[i].mutable_data_ptr(), shares[i].numel()});
   }
-  const at::Tensor packed = pack_blocks(shares, 1);
-  const at::Tensor gathered = at::empty({members * packed.numel()}, packed.options());
-  group.all_gather(
-      packed.const_data_ptr(), gathered.mutable_data_ptr(), packed.numel(), wire_type(packed));
-  unpack_blocks(gathered, flats, members);
+  group.all_gather(parts, wire_type(shares.front()));
+}
+
+// Sums this member's block of every flat tensor over the members, in place.
+void reduce_own_blocks(const std::vector<at::Tensor>& flats,
+                       const std::vector<at::Tensor>& blocks,
+                       CommunicationGroup& group) {
+  std::vector<CollectivePart> parts;
+  for (std::size_t i = 0; i < flats.size(); ++i) {
+    parts.push_back({flats[i].const_data_ptr(), blocks[i].mutable_data_ptr(), blocks[i].numel()});
+  }
+  group.reduce_scatter(parts, WireType::kFloat32);
 }
 
 void clear_padding(const ParameterState& state) {
@@ -215,18 +192,20 @@ std::vector<ParameterStore::Bucket> ParameterStore::buckets_of(
 std::function<void()> ParameterStore::start_reduction(const Bucket& bucket,
                                                       CommunicationGroup& group) {
   std::vector<at::Tensor> flats;
+  std::vector<at::Tensor> blocks;  // this member's of each: takes the sum
   std::vector<at::Tensor> shares;
   for (const int p : bucket.parameters) {
     ParameterState& state = this->state(p);
     SHARDWISE_CHECK(state.gradient_flat.defined(), state.local->name + ": no gradient to reduce");
     flats.push_back(state.gradient_flat);
+    const std::int64_t chunk = state.local->chunk;
+    blocks.push_back(state.gradient_flat.narrow(0, state.local->index_in_group * chunk, chunk));
     shares.push_back(state.gradient_share);
   }
-  const std::int64_t members = bucket.members;
-  const std::int64_t total = members * bucket.share;
 
   if (bucket.sharding == StateSharding::kNone) {
     // The flats lie one after the other in one storage: allocate_gradients.
+    const std::int64_t total = bucket.members * bucket.share;
     float* data = flats.front().mutable_data_ptr<float>();
     SHARDWISE_CHECK(flats.back().mutable_data_ptr<float>() + flats.back().numel() == data + total,
                     "gradients of one bucket lie apart");
@@ -234,19 +213,11 @@ std::function<void()> ParameterStore::start_reduction(const Bucket& bucket,
   }
 
   if (bucket.sharding == StateSharding::kOptimizer) {
-    // The whole gradients are used up by the reduction: their storage takes the result.
-    std::int64_t offset = flats.size() == 1 ? bucket.index * bucket.share : 0;
-    const at::Tensor storage = gradient_storage_of(bucket.parameters.front(), total);
-    const at::Tensor result = storage.narrow(0, offset, bucket.share);
-    for (const int p : bucket.parameters) {
-      state(p).gradient_share = storage.narrow(0, offset, state(p).local->chunk);
-      offset += state(p).local->chunk;
+    // The whole gradients are used up by the reduction: their own blocks are the result.
+    for (std::size_t i = 0; i < blocks.size(); ++i) {
+      state(bucket.parameters[i]).gradient_share = blocks[i];
     }
-    return [flats, result, members, share = bucket.share, &group] {
-      const at::Tensor blocks = flats.size() == 1 ? flats[0] : pack_blocks(flats, members);
-      group.reduce_scatter(
-          blocks.const_data_ptr(), result.mutable_data_ptr(), share, WireType::kFloat32);
-    };
+    return [flats, blocks, &group] { reduce_own_blocks(flats, blocks, group); };
   }
 
   for (const int p : bucket.parameters) {
@@ -254,31 +225,12 @@ std::function<void()> ParameterStore::start_reduction(const Bucket& bucket,
     state(p).gradient_flat = at::Tensor();
     state(p).has_gradient = false;
   }
-  return [flats = std::move(flats), shares, bucket, &group]() mutable {
-    const bool is_one = flats.size() == 1;
-    at::Tensor blocks = is_one ? flats[0] : pack_blocks(flats, bucket.members);
-    flats.clear();
-    // The member's own block of what it sent takes the sum.
-    const at::Tensor result = blocks.narrow(0, bucket.index * bucket.share, bucket.share);
-    group.reduce_scatter(
-        blocks.const_data_ptr(), result.mutable_data_ptr(), bucket.share, WireType::kFloat32);
-    std::int64_t offset = 0;
-    for (const at::Tensor& share : shares) {
-      share.add_(result.narrow(0, offset, share.numel()));
-      offset += share.numel();
+  return [flats = std::move(flats), blocks = std::move(blocks), shares, &group] {
+    reduce_own_blocks(flats, blocks, group);
+    for (std::size_t i = 0; i < shares.size(); ++i) {
+      shares[i].add_(blocks[i]);
     }
   };
-}
-
-at::Tensor ParameterStore::gradient_storage_of(int parameter, std::int64_t size) const {
-  const ParameterState& state = states_[static_cast<std::size_t>(parameter)];
-  for (const at::Tensor& storage : gradient_storage_) {
-    if (storage.is_alias_of(state.gradient_flat)) {
-      SHARDWISE_CHECK(storage.numel() == size, "gradients of one bucket lie apart");
-      return storage;
-    }
-  }
-  SHARDWISE_CHECK(false, state.local->name + ": gradient without storage");
 }
 
 void ParameterStore::gather_weights(const Bucket& bucket, CommunicationGroup& group) {

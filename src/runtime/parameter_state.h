@@ -98,7 +98,6 @@ class ParameterStore {
   void allocate(int parameter);
   void allocate_gradients(const Program& program);
   bool shares_gradients(int parameter) const;
-  at::Tensor gradient_storage_of(int parameter, std::int64_t size) const;
 
   at::ScalarType compute_type_ = at::kFloat;
   std::vector<ParameterState> states_;
