@@ -250,6 +250,7 @@ TEST(FittingChanges, EachFitsAndLessDoesNot) {
   request.free_axes = 0;  // proofs within milliseconds
   request.batch = 64;
   request.microbatch_counts = {1, 2};
+  request.explanation_limit = Seconds(1e9);
   Numbers numbers;
   numbers.memory = "40 MB";
   numbers.nodes = 1;

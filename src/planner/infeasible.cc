@@ -16,7 +16,6 @@ namespace shardwise::planning {
 namespace {
 
 constexpr std::int64_t kSteps = 4096;  // of the smallest device's memory
-constexpr double kMostSeconds = 5;     // then the best figure so far
 
 class ExtraMemory {
  public:
@@ -27,7 +26,8 @@ class ExtraMemory {
       : request_(request),
         cluster_(cluster),
         costs_(costs),
-        deadline_(Deadline::after(std::min(deadline.seconds_left(), kMostSeconds), request.stop)) {
+        deadline_(Deadline::after(
+            std::min(deadline.seconds_left(), request.explanation_limit.count), request.stop)) {
     request_.gap = 1e15;  // any plan will do
     request_.runner_ups = RunnerUps::kSkip;
     request_.progress = nullptr;

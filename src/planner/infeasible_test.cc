@@ -33,6 +33,7 @@ Case tiny_case(std::int64_t memory) {
 
 TEST(Infeasible, TheMissingMemoryIsTheLeast) {
   Case instance = tiny_case(50'000);
+  instance.request.explanation_limit = Seconds(1e9);
   const PlanResult found = find_plan(instance.request, instance.cluster, instance.table);
   ASSERT_EQ(found.stop_reason, StopReason::kInfeasible);
   ASSERT_TRUE(found.infeasibility.has_value());

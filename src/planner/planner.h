@@ -68,6 +68,7 @@ struct PlanRequest {
   Constraints constraints;
   double gap = 0;  // stop when proved within this relative gap
   Seconds time_limit{1e9};
+  Seconds explanation_limit{5};  // of the search, within time_limit, for why nothing fits
   const std::atomic<bool>* stop = nullptr;  // ends the search, as the time limit does, once true
   int threads = 0;                          // 0: hardware; the result does not depend on it
   RunnerUps runner_ups = RunnerUps::kFind;
