@@ -14,6 +14,7 @@ using Json = nlohmann::ordered_json;
 
 constexpr int kMostDevices = 1 << 20;
 constexpr double kLargestRate = 1e24;  // operations or bytes per second, far beyond any device
+constexpr double kSlowestRate = 1;     // bytes per second: time is bytes over rate
 
 DeviceType type_from_json(const JsonValue& value) {
   value.reject_unknown_keys({"name",
@@ -32,7 +33,8 @@ DeviceType type_from_json(const JsonValue& value) {
   type.reserve = Bytes(value.at("reserve_bytes").as_int64(0));
   type.peak_fp32 = FlopsPerSecond(value.at("peak_fp32_flops_per_s").as_double(0));
   type.peak_bf16 = FlopsPerSecond(value.at("peak_bf16_flops_per_s").as_double(0));
-  type.memory_bandwidth = BytesPerSecond(value.at("memory_bytes_per_s").as_double(0));
+  type.memory_bandwidth =
+      BytesPerSecond(value.at("memory_bytes_per_s").as_double(kSlowestRate, kLargestRate));
   const auto stated = [&](const char* key, double missing, double most) {
     const std::optional<JsonValue> found = value.find(key);
     return found ? found->as_double(0, most) : missing;
@@ -50,7 +52,7 @@ NetworkLevel level_from_json(const JsonValue& value) {
   NetworkLevel level;
   level.name = value.at("name").as_string();
   level.size = value.at("size").as_int(1, kMostDevices);
-  level.bandwidth = BytesPerSecond(value.at("bytes_per_s").as_double(0));
+  level.bandwidth = BytesPerSecond(value.at("bytes_per_s").as_double(kSlowestRate, kLargestRate));
   level.latency = Seconds(value.at("latency_s").as_double(0));
   if (const std::optional<JsonValue> rings = value.find("ring_bytes_per_s")) {
     for (const JsonValue& rate : rings->items()) {

@@ -101,6 +101,11 @@ TEST(Profile, RowsAreChecked) {
               HasSubstr("overlap_fraction[0]"));
 }
 
+TEST(Profile, BandwidthsMustBePositive) {
+  EXPECT_THAT(refusal("\"bytes_per_s\": ", "\"bytes_per_s\": 0.0, \"latency_s\": 0}, {\"x\": "),
+              HasSubstr("bytes_per_s"));
+}
+
 TEST(Profile, TimesMustBePositive) {
   const std::string time = "\"device_type\": 0, \"time_s\": ";
   EXPECT_THAT(refusal(time, time + "-"), HasSubstr("time_s"));
