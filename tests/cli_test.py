@@ -75,6 +75,14 @@ class Plan(ShardwiseCase):
         self.assertLessEqual(answer["lower_bound_s"], answer["step_time_s"])
         self.succeed("check", path)
 
+    def test_precision_is_what_the_devices_are_made_for(self):
+        for cluster, flags, expected in (("dgx-h100:1", (), "bf16"), ("local:2", (), "fp32"),
+                                         ("dgx-h100:1", ("--precision", "fp32"), "fp32")):
+            path = self.folder / "layout.json"
+            self.succeed("evaluate", self.model, cluster, "--layout", "dp=2", "--batch", 8, "--sequence", 32,
+                         *flags, "-o", path)
+            self.assertEqual(json.loads(path.read_text())["plan"]["precision"], expected)
+
     def test_plan_is_printed_with_its_replay_as_error_band(self):
         path = self.folder / "best.json"
         shape = ["plan", self.model, "local:4", "--batch", 8, "--sequence", 32]

@@ -21,7 +21,7 @@ struct EvaluateFlags {
   std::string layout;
   std::int64_t batch = 0;
   std::int64_t sequence = 0;
-  std::string precision = "fp32";
+  std::string precision;  // empty: the cluster's own
   std::string model_type;
   std::string output;
   bool json = false;
@@ -141,9 +141,7 @@ void add_evaluate_command(CLI::App& app, CommandRun& run) {
       ->check(CLI::Range(std::int64_t{1}, kMostSequences));
   command->add_option("--sequence", flags->sequence, "tokens of a sequence")
       ->check(CLI::Range(std::int64_t{1}, kMostTokens));
-  command->add_option("--precision", flags->precision, "fp32 or bf16")
-      ->check(CLI::IsMember({"fp32", "bf16"}))
-      ->capture_default_str();
+  add_precision_flag(*command, flags->precision, ClusterArgument::kPositional);
   command->add_option("--model-type", flags->model_type, "for a config.json without model_type");
   command->add_option("-o,--output", flags->output, "write the plan here");
   command->add_flag("--json", flags->json, "print one JSON document");

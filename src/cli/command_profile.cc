@@ -36,7 +36,9 @@ ProfileRequest make_request(const ProfileFlags& flags,
     return build_graph(model, microbatch, sequence);
   };
   ProfileRequest request;
-  request.precision = parse_precision(flags.problem.precision, "--precision");
+  request.precision = flags.problem.precision.empty()
+                          ? Precision::kFloat32
+                          : parse_precision(flags.problem.precision, "--precision");
   request.required = required_measurements(
       graph, flags.problem.batch, request.precision, cluster, flags.ranks, flags.free_axes);
   request.budget = Seconds(flags.budget_s);

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -20,6 +21,16 @@ CLI::Validator finite_number() {
   return CLI::Validator(check, "");
 }
 
+void add_precision_flag(CLI::App& command, std::string& precision, ClusterArgument cluster) {
+  const std::string missing = cluster == ClusterArgument::kNone
+                                  ? "fp32"
+                                  : "bf16 where every device computes it at least twice as fast";
+  command
+      .add_option(
+          "--precision", precision, "fp32, or bf16 with fp32 master weights; without it " + missing)
+      ->check(CLI::IsMember({"fp32", "bf16"}));
+}
+
 void add_problem_flags(CLI::App& command, ProblemFlags& flags, ClusterArgument cluster) {
   command.add_option("MODEL", flags.model, "Hugging Face config.json, or its folder")->required();
   if (cluster == ClusterArgument::kPositional) {
@@ -36,9 +47,7 @@ void add_problem_flags(CLI::App& command, ProblemFlags& flags, ClusterArgument c
   command.add_option("--sequence", flags.sequence, "tokens of a sequence")
       ->required()
       ->check(CLI::Range(std::int64_t{1}, kMostTokens));
-  command.add_option("--precision", flags.precision, "fp32, or bf16 with fp32 master weights")
-      ->check(CLI::IsMember({"fp32", "bf16"}))
-      ->capture_default_str();
+  add_precision_flag(command, flags.precision, cluster);
   command.add_option("--model-type", flags.model_type, "for a config.json without model_type");
 }
 
@@ -49,6 +58,19 @@ Precision parse_precision(const std::string& text, const std::string& where) {
     }
   }
   throw InputError(where, fmt::format("expected fp32 or bf16, found \"{}\"", text));
+}
+
+Precision own_precision(const Cluster& cluster) {
+  const auto prefers_bfloat16 = [](const DeviceType& type) {
+    return type.peak_bf16.count >= 2 * type.peak_fp32.count;
+  };
+  return std::all_of(cluster.types.begin(), cluster.types.end(), prefers_bfloat16)
+             ? Precision::kBFloat16
+             : Precision::kFloat32;
+}
+
+Precision chosen_precision(const std::string& flag, const Cluster& cluster) {
+  return flag.empty() ? own_precision(cluster) : parse_precision(flag, "--precision");
 }
 
 ModelConfig load_model(const std::string& path, const std::string& model_type) {
@@ -66,7 +88,7 @@ Problem load_problem(const ProblemFlags& flags) {
   problem.cluster = load_cluster(flags.cluster);
   problem.batch = flags.batch;
   problem.sequence = flags.sequence;
-  problem.precision = parse_precision(flags.precision, "--precision");
+  problem.precision = chosen_precision(flags.precision, problem.cluster.cluster);
   return problem;
 }
 

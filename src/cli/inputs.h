@@ -23,7 +23,7 @@ struct ProblemFlags {
   std::string cluster;
   std::int64_t batch = 0;
   std::int64_t sequence = 0;
-  std::string precision = "fp32";
+  std::string precision;  // empty: the cluster's own
 };
 
 inline constexpr std::int64_t kMostSequences = std::int64_t{1} << 30;  // of a batch
@@ -35,6 +35,7 @@ CLI::Validator finite_number();
 // MODEL, --model-type, --batch, --sequence, --precision; CLUSTER too if it is positional.
 enum class ClusterArgument { kNone, kPositional };
 void add_problem_flags(CLI::App& command, ProblemFlags& flags, ClusterArgument cluster);
+void add_precision_flag(CLI::App& command, std::string& precision, ClusterArgument cluster);
 
 struct Problem {
   ModelConfig model;
@@ -50,6 +51,10 @@ struct Problem {
 Problem load_problem(const ProblemFlags& flags);
 // The same for the model alone; an empty `model_type` means the file's own.
 ModelConfig load_model(const std::string& path, const std::string& model_type);
+// bf16 where every device has matrix units for it: at least twice its rate in fp32. Else fp32.
+Precision own_precision(const Cluster& cluster);
+// What --precision says, or the cluster's own.
+Precision chosen_precision(const std::string& flag, const Cluster& cluster);
 // "fp32" or "bf16". Throws InputError at `where` (the flag or key) for anything else.
 Precision parse_precision(const std::string& text, const std::string& where);
 
