@@ -75,6 +75,10 @@ class Plan(ShardwiseCase):
         self.assertLessEqual(answer["lower_bound_s"], answer["step_time_s"])
         self.succeed("check", path)
 
+    def test_limit_that_ends_the_search_is_named(self):
+        said = self.refuse(3, "plan", self.model, "local:4", "--batch", 8, "--sequence", 32, "--time-limit", 1e-6)
+        self.assertIn("--time-limit", said)
+
     def test_precision_is_what_the_devices_are_made_for(self):
         for cluster, flags, expected in (("dgx-h100:1", (), "bf16"), ("local:2", (), "fp32"),
                                          ("dgx-h100:1", ("--precision", "fp32"), "fp32")):

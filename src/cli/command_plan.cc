@@ -62,6 +62,27 @@ void print_plan(const Problem& problem,
   fmt::print("{}\n", proof_line(result));
 }
 
+// Set by the first Ctrl-C: the search then ends with what it has. The second one kills as usual.
+std::atomic<bool> interrupted{false};
+static_assert(std::atomic<bool>::is_always_lock_free, "a signal handler sets it");
+
+void on_interrupt(int signal) {
+  interrupted = true;
+  std::signal(signal, SIG_DFL);
+}
+
+// How to get the proof that a limit cut off.
+void say_limit(const PlanFlags& flags, const PlanResult& result) {
+  const bool is_cut = result.stop_reason == StopReason::kFeasible ||
+                      result.stop_reason == StopReason::kLimitReached;
+  if (is_cut && flags.time_limit_s > 0 && !interrupted) {
+    fmt::print(stderr,
+               "shardwise: --time-limit {} ended the search; more seconds, or 0 for no limit, let "
+               "it go on\n",
+               flags.time_limit_s);
+  }
+}
+
 int report_no_plan(const PlanFlags& flags,
                    const Problem& problem,
                    const PlanRequest& request,
@@ -83,6 +104,7 @@ int report_no_plan(const PlanFlags& flags,
     fmt::print(stderr, "{}", infeasibility_text(*result.infeasibility, problem.graph_builder()(1)));
   }
   fmt::print(stderr, "{}", advice.text);
+  say_limit(flags, result);
   return result.stop_reason == StopReason::kInfeasible ? kExitInfeasible : kExitLimit;
 }
 
@@ -158,15 +180,6 @@ int report_refined(const PlanFlags& flags,
     fmt::print("wrote {}\n", flags.output);
   }
   return exit_code(flags, result);
-}
-
-// Set by the first Ctrl-C: the search then ends with what it has. The second one kills as usual.
-std::atomic<bool> interrupted{false};
-static_assert(std::atomic<bool>::is_always_lock_free, "a signal handler sets it");
-
-void on_interrupt(int signal) {
-  interrupted = true;
-  std::signal(signal, SIG_DFL);
 }
 
 PlanFinder finder_of(const PlanFlags& flags) {
@@ -282,6 +295,7 @@ int plan_command(const PlanFlags& flags) {
       fmt::print("wrote {}\n", flags.output);
     }
   }
+  say_limit(flags, result);
   return exit_code(flags, result);
 }
 

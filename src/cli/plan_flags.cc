@@ -136,7 +136,8 @@ void add_plan_flags(CLI::App& command, PlanFlags& flags) {
       ->transform(share_of_percent)
       ->check(CLI::Range(0.0, 1.0));
   command.add_option("--time-limit", flags.time_limit_s, "seconds; 0: none")
-      ->check(CLI::NonNegativeNumber);
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
   command.add_option("--threads", flags.threads, "0: all cores; the plan does not depend on it")
       ->check(CLI::Range(0, 1024));
   command

@@ -24,7 +24,7 @@ struct PlanFlags {
   int free_axes = 2;
   std::string stage_sizes = "auto";
   double gap = 0;
-  double time_limit_s = 0;
+  double time_limit_s = 20;  // 0: none
   int threads = 0;
   int refine = 0;
   bool json = false;
