@@ -39,9 +39,8 @@ double mean_error(const std::string& name) {
 
 TEST(Calculon, StepTimesOfTableFive) {
   SKIP_WITHOUT_CALCULON();
-  // The goal is 3.5 %: docs/cost_model.md says what misses it.
-  EXPECT_LE(mean_error("a100_80g"), 0.05);
-  EXPECT_LE(mean_error("a100_80e"), 0.08);
+  EXPECT_LE(mean_error("a100_80g"), 0.035);
+  EXPECT_LE(mean_error("a100_80e"), 0.05);
 }
 
 }  // namespace
