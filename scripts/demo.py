@@ -18,7 +18,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 import shardwise as sw  # noqa: E402
 
 LICENCES = pathlib.Path("/usr/share/common-licenses")
-TRAINING_STEPS = 110
+TRAINING_STEPS = 85
 COMPARED_STEPS = 16
 WARMUP_STEPS = 4
 
