@@ -160,6 +160,16 @@ class Simulate(ShardwiseCase):
         plan = self.make_plan("dp=2")
         self.assertIn("RANK:FACTOR", self.refuse(2, "simulate", plan, "--straggler", "1"))
         self.assertIn("jitter", self.refuse(2, "simulate", plan, "--jitter", "2"))
+        self.assertIn("micro-batch", self.refuse(2, "simulate", plan, "--microbatch-factors", "1,2,3"))
+
+    def test_longer_microbatches_take_longer(self):
+        plan = self.make_plan("pp=2 micro=1")
+        count = json.loads(plan.read_text())["plan"]["num_microbatches"]
+        alike = json.loads(self.succeed("simulate", plan, "--json"))["makespan_s"]
+        longer = json.loads(
+            self.succeed("simulate", plan, "--json", "--microbatch-factors", ",".join(["2"] * count))
+        )["makespan_s"]
+        self.assertGreater(longer, 1.5 * alike)
 
     def test_refined_plan_is_simulated_as_promised(self):
         path = self.folder / "refined.json"

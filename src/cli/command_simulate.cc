@@ -22,6 +22,7 @@ struct SimulateFlags {
   std::string plan;
   std::string trace;
   std::vector<std::string> stragglers;
+  std::vector<double> microbatch_factors;
   double jitter = 0;
   std::uint64_t seed = 1;
   bool every_rank = false;
@@ -48,6 +49,7 @@ SimulationOptions options_of(const SimulateFlags& flags) {
   for (const std::string& text : flags.stragglers) {
     options.stragglers.push_back(parse_straggler(text));
   }
+  options.microbatch_factors = flags.microbatch_factors;
   options.jitter = flags.jitter;
   options.seed = flags.seed;
   options.symmetry =
@@ -150,6 +152,11 @@ void add_simulate_command(CLI::App& app, CommandRun& run) {
   command->add_option("--trace", flags->trace, "write a timeline for Perfetto here");
   command->add_option(
       "--straggler", flags->stragglers, "RANK:FACTOR: a rank whose kernels take that much longer");
+  command
+      ->add_option("--microbatch-factors",
+                   flags->microbatch_factors,
+                   "one for each micro-batch, as in 1,1.2,1.4: how long its kernels take")
+      ->delimiter(',');
   command->add_option("--jitter", flags->jitter, "standard deviation of kernel times, 0 to 0.5");
   command->add_option("--seed", flags->seed, "of the jitter")->capture_default_str();
   command->add_flag("--every-rank", flags->every_rank, "replay ranks that are alike one by one");

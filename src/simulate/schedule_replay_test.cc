@@ -2,7 +2,9 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <random>
 
+#include "core/errors.h"
 #include "cost/evaluate.h"
 #include "simulate/pipeline_model_testing.h"
 #include "simulate/simulate.h"
@@ -28,6 +30,7 @@ std::int64_t makespan(Schedule schedule, int stages, int chunks, int microbatche
 }
 
 constexpr ChunkTime kTime{1000, 1100, 700, 0};
+constexpr unsigned kSeed = 20261123;
 
 TEST(ScheduleReplay, GpipeAnd1F1BHaveTheBubbleOfTheirFillAndDrain) {
   // (m + P - 1) (F + B + W).
@@ -184,12 +187,40 @@ TEST(ScheduleReplay, TransfersAreWhatTheFormulasSayForEqualStages) {
 }
 
 TEST(ScheduleReplay, SlicesOfASequencePipelineLikeTeraPipe) {
-  // T = sum t_i + (K - 1) max t_i for forwards of unequal slices through K equal stages: GPipe's
-  // forward half with one slice a micro-batch is the case of equal slices; C = B = W = 0.
-  const ChunkTime slice{700, 0, 0, 0};
-  for (const int stages : {2, 3, 6}) {
-    EXPECT_EQ(makespan(Schedule::kGpipe, stages, 1, 5, slice), (5 + stages - 1) * 700);
+  // T = sum t_i + (K - 1) max t_i for the forwards of unequal slices through K equal stages:
+  // GPipe's forward half, a slice for each micro-batch.
+  std::mt19937 random(kSeed);
+  std::uniform_int_distribution<int> length(1, 4096);
+  for (const int stages : {1, 2, 3, 6, 24}) {
+    for (const int slices : {1, 2, 5, 16}) {
+      const std::vector<ChunkTime> times(static_cast<std::size_t>(stages), {1000, 0, 0, 0});
+      SimulationOptions options;
+      options.overlap.pipeline = false;
+      std::int64_t sum = 0;
+      std::int64_t most = 0;
+      for (int i = 0; i < slices; ++i) {
+        const int factor = length(random);
+        options.microbatch_factors.push_back(factor);
+        sum += 1000 * factor;
+        most = std::max<std::int64_t>(most, 1000 * factor);
+      }
+      const PipelineModel model = pipeline_model(Schedule::kGpipe, stages, 1, slices, times);
+      const std::int64_t formula = sum + (stages - 1) * most;
+      EXPECT_EQ(run(model, options).makespan.count, formula)
+          << stages << " stages, " << slices << " slices, seed " << kSeed;
+      options.overlap.pipeline = true;
+      EXPECT_GE(run(model, options).makespan.count, formula);
+    }
   }
+}
+
+TEST(ScheduleReplay, FactorsOfAnotherNumberOfMicrobatchesAreRefused) {
+  SimulationOptions options;
+  options.microbatch_factors = {1, 2, 1};
+  const std::vector<ChunkTime> times(2, kTime);
+  EXPECT_THROW(run(pipeline_model(Schedule::kGpipe, 2, 1, 4, times), options), InputError);
+  options.microbatch_factors = {1, 2, 0, 1};
+  EXPECT_THROW(run(pipeline_model(Schedule::kGpipe, 2, 1, 4, times), options), InputError);
 }
 
 }  // namespace

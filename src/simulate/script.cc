@@ -66,15 +66,18 @@ class ScriptWriter {
 
   // --- durations --------------------------------------------------------------------------------
 
-  Picoseconds slowed(Picoseconds time) const {
-    if (slowness_ == 1.0 && options_.jitter == 0) {
+  Picoseconds slowed(Picoseconds time, int microbatch) const {
+    const double slowness = microbatch < 0 || options_.microbatch_factors.empty()
+                                ? slowness_
+                                : slowness_ * options_.microbatch_factors[at(microbatch)];
+    if (slowness == 1.0 && options_.jitter == 0) {
       return time;
     }
     const double z = std::sqrt(3.0) * (2 * uniform_number(options_.seed,
                                                           static_cast<std::uint64_t>(program_.rank),
                                                           static_cast<std::uint64_t>(place_)) -
                                        1);
-    const double factor = slowness_ * (1 + options_.jitter * z);
+    const double factor = slowness * (1 + options_.jitter * z);
     return Picoseconds(std::llround(static_cast<double>(time.count) * factor));
   }
 
@@ -102,7 +105,7 @@ class ScriptWriter {
   }
 
   void work(const Instruction& instruction, Picoseconds time, Bytes bytes = Bytes(0)) {
-    const Picoseconds duration = slowed(time);
+    const Picoseconds duration = slowed(time, instruction.microbatch);
     if (!keeps_labels() && !script_.steps.empty() && script_.steps.back().kind == StepKind::kWork &&
         script_.steps.back().is_task == is_task_) {
       script_.steps.back().duration += duration;

@@ -33,7 +33,9 @@ using internal::Script;
 
 std::size_t at(int index) { return static_cast<std::size_t>(index); }
 
-void check_options(const SimulationOptions& options, int num_devices) {
+constexpr double kMostFactor = 1e6;
+
+void check_options(const SimulationOptions& options, const Plan& plan, int num_devices) {
   for (const Straggler& straggler : options.stragglers) {
     if (!(straggler.factor > 0)) {
       throw InputError("straggler",
@@ -47,6 +49,20 @@ void check_options(const SimulationOptions& options, int num_devices) {
   }
   if (!(options.jitter >= 0 && options.jitter <= 0.5)) {
     throw InputError("jitter", fmt::format("expected 0 to 0.5, found {}", options.jitter));
+  }
+  const std::vector<double>& factors = options.microbatch_factors;
+  if (!factors.empty() && factors.size() != at(plan.num_microbatches)) {
+    throw InputError("microbatch-factors",
+                     fmt::format("expected one for each of the {} micro-batches, found {}",
+                                 plan.num_microbatches,
+                                 factors.size()));
+  }
+  for (const double factor : factors) {
+    if (!(factor > 0 && factor <= kMostFactor)) {
+      throw InputError(
+          "microbatch-factors",
+          fmt::format("expected factors above 0, at most {}, found {}", kMostFactor, factor));
+    }
   }
 }
 
@@ -232,7 +248,7 @@ Simulation simulate(const Plan& plan,
                     const SimulationOptions& options) {
   SHARDWISE_CHECK(graph.microbatch == plan.microbatch() && graph.sequence == plan.sequence,
                   "the graph is built for the plan's micro-batch");
-  check_options(options, cluster.num_devices());
+  check_options(options, plan, cluster.num_devices());
   const RankClasses classes(plan, graph, cluster, options);
   InstructionPrices prices(plan, graph, cluster, costs);
   Casting casting(cluster, &classes);
@@ -261,7 +277,7 @@ Simulation simulate_programs(std::span<const Program> programs,
                              const Cluster& cluster,
                              const CostTable& costs,
                              const SimulationOptions& options) {
-  check_options(options, cluster.num_devices());
+  check_options(options, plan, cluster.num_devices());
   InstructionPrices prices(plan, graph, cluster, costs);
   Casting casting(cluster, nullptr);
   for (const Program& program : programs) {

@@ -62,6 +62,9 @@ struct SimulationOptions {
   // is the standard deviation), drawn from seed, rank and place in the program.
   double jitter = 0;
   std::uint64_t seed = 1;
+  // Kernels of micro-batch i take so many times their time: sequences of unequal length, or slices
+  // of one sequence, of which later ones attend to more (TeraPipe, ICML'21). Empty: all alike.
+  std::vector<double> microbatch_factors;
   // What searched schedules go by; empty: pass_times of the plan.
   std::vector<PassTimes> pass_times;
   Symmetry symmetry = Symmetry::kUse;
@@ -137,7 +140,8 @@ struct Simulation {
 
 // Replays one step of `plan`. Requires a valid plan for `graph` (plan_violations empty),
 // graph.microbatch == plan.microbatch(). Deterministic. Throws what the table throws, InputError on
-// options out of range (factor <= 0, jitter outside [0, 0.5], unknown rank).
+// options out of range (factor <= 0, jitter outside [0, 0.5], unknown rank, factors for another
+// number of micro-batches).
 Simulation simulate(const Plan& plan,
                     const Graph& graph,
                     const Cluster& cluster,
