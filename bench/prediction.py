@@ -7,6 +7,9 @@ measurements. Prints the median prediction against the median measurement of ste
 the error of the rank where it is worst), the mean and worst error and the rank correlation; the spread is that of a
 plan's rounds, half the range over the median.
 
+How well the machine repeats its own order bounds what any prediction can reach: the rank correlation of the medians of
+every other round against those of the rest.
+
 The second error, free of drift, is that of the same medians after each profile and each run was divided by the time of
 a fixed load measured right before and after it (machine_speed.py).
 """
@@ -174,10 +177,16 @@ def print_table(drawn, predictions, times, tensor, resident):
               f"{spread:>7.1%} {raw[0][-1] / raw[1][-1] - 1:>+7.1%} {steady[0][-1] / steady[1][-1] - 1:>+7.1%} "
               f"{most_measured(tensor[path]) / 2**20:>10.1f} {memory_errors[-1]:>+7.1%} "
               f"{most_measured(resident[path]) / 2**20:>8.1f} {resident_errors[-1]:>+7.1%}")
+    halves = [
+        [statistics.median(entry[0] for entry in times[path][half::2]) for _, _, path in drawn]
+        for half in (0, 1) if len(times[drawn[0][2]]) > half
+    ]
     for name, (predicted, measured) in (("step time", raw), ("step time, free of drift", steady)):
         errors = [abs(p / m - 1) for p, m in zip(predicted, measured)]
         print(f"{name}: mean absolute error {statistics.mean(errors):.1%}, worst {max(errors):.1%}, rank correlation "
               f"{rank_correlation(predicted, measured):.3f}")
+    if len(halves) == 2:
+        print(f"measured against measured, every other round: rank correlation {rank_correlation(*halves):.3f}")
     print(f"peak tensor memory: worst error {max(map(abs, memory_errors)):.1%}; resident beyond the "
           f"empty process: worst error {max(map(abs, resident_errors)):.1%}")
 
