@@ -9,6 +9,11 @@ namespace shardwise::planning {
 
 namespace {
 
+// What is done next about a combination: each step costs more than the one before.
+enum class Step { kRelax, kTighten, kTry, kSharpen, kSolve, kNothing };
+
+constexpr int kFewSharpenings = 10;
+
 struct Combination {
   Problem* problem = nullptr;
   std::unique_ptr<PipelineSearch> search;
@@ -16,9 +21,8 @@ struct Combination {
   int chunks = 1;
   TieCase tie = TieCase::kNone;
   double coarse_weight = 0;  // serves all numbers of stages of a micro-batch count
-  double shared_weight = 0;  // a power of two: serves several of them
-  bool is_sharp = false;
-  bool is_solved = false;
+  bool is_tried = false;     // for a plan with stages of one size
+  Step next = Step::kRelax;
 };
 
 }  // namespace
@@ -47,25 +51,7 @@ class CombinationSearch::Impl {
       combination.search->raise_to(work_bound(combination));
     }
     incumbent_.report_bound(bound());
-    // A good plan first: it spares looking closely at most of the rest.
-    std::vector<Combination*> order;
-    for (Combination& combination : combinations_) {
-      order.push_back(&combination);
-    }
-    std::stable_sort(order.begin(), order.end(), [](const Combination* a, const Combination* b) {
-      return a->search->bound() < b->search->bound();
-    });
-    for (Combination* combination : order) {
-      if (combination->search->can_win(combination->coarse_weight, InFlight::kOne)) {
-        combination->search->try_equal_stages();
-      }
-    }
-    for (Combination* combination : order) {
-      if (combination->search->can_win(combination->coarse_weight, InFlight::kOne)) {
-        combination->search->can_win(combination->shared_weight, InFlight::kRounded);
-      }
-    }
-    incumbent_.report_bound(bound());
+    try_first_plans();
     close_all();
   }
 
@@ -87,6 +73,25 @@ class CombinationSearch::Impl {
     return allowed.empty() || std::find(allowed.begin(), allowed.end(), schedule) != allowed.end();
   }
 
+  // A good plan first: it spares looking closely at most of the rest. One number of stages for each
+  // size of a stage that uses the cluster up.
+  void try_first_plans() {
+    for (Combination& combination : combinations_) {
+      if (combination.chunks == 1 && combination.search->uses_all_devices() &&
+          combination.search->bound() < incumbent_.cutoff()) {
+        combination.search->try_equal_stages(combination.coarse_weight);
+        combination.is_tried = true;
+      }
+    }
+    for (Combination& combination : combinations_) {
+      if (incumbent_.cutoff() < kForbidden) {
+        return;
+      }
+      combination.search->try_equal_stages(combination.coarse_weight);
+      combination.is_tried = true;
+    }
+  }
+
   // Looks at combinations, least bound first, until none can win.
   void close_all() {
     while (Combination* next = least()) {
@@ -94,14 +99,38 @@ class CombinationSearch::Impl {
         break;
       }
       incumbent_.report_bound(next->search->bound());
-      if (!next->is_sharp) {
-        next->search->sharpen();
-        next->is_sharp = true;
-      } else {
-        next->search->solve();
-        next->is_solved = true;
-      }
+      advance(*next);
       next->search->release();
+    }
+  }
+
+  void advance(Combination& combination) {
+    PipelineSearch& search = *combination.search;
+    switch (combination.next) {
+      case Step::kRelax:
+        if (search.relax(combination.coarse_weight, InFlight::kOne, 0)) {
+          search.relax(combination.coarse_weight, InFlight::kRounded, 0);
+        }
+        combination.next = Step::kTighten;
+        break;
+      case Step::kTighten:
+        search.relax(combination.coarse_weight, InFlight::kRounded, kFewSharpenings);
+        combination.next = combination.is_tried ? Step::kSharpen : Step::kTry;
+        break;
+      case Step::kTry:
+        search.try_equal_stages(combination.coarse_weight);
+        combination.next = Step::kSharpen;
+        break;
+      case Step::kSharpen:
+        search.sharpen(combination.coarse_weight);
+        combination.next = Step::kSolve;
+        break;
+      case Step::kSolve:
+        search.solve();
+        combination.next = Step::kNothing;
+        break;
+      case Step::kNothing:
+        break;
     }
   }
 
@@ -162,21 +191,20 @@ class CombinationSearch::Impl {
 
   void add_combination(Problem& problem, Schedule schedule, int stages, int chunks, TieCase tie) {
     StageSearch& stage_search = stages_of(problem, chunks, tie);
+    const PipelineShape shape{schedule, stages, chunks, tie};
     Combination combination;
-    combination.search =
-        std::make_unique<PipelineSearch>(problem,
-                                         stage_search,
-                                         PipelineShape{schedule, stages, chunks, tie},
-                                         classes_of(problem),
-                                         layer_work_of(problem, stage_search, tie),
-                                         incumbent_);
+    combination.search = std::make_unique<PipelineSearch>(problem,
+                                                          stage_search,
+                                                          shape,
+                                                          classes_of(problem),
+                                                          runs_of(problem, stage_search, shape),
+                                                          incumbent_);
     combination.problem = &problem;
     combination.stages = stages;
     combination.chunks = chunks;
     combination.tie = tie;
     const int most_stages = most_stages_of(problem);
     combination.coarse_weight = 1.0 / (problem.num_microbatches() + most_stages - 1);
-    combination.shared_weight = std::exp2(std::floor(std::log2(combination.search->step_weight())));
     combinations_.push_back(std::move(combination));
   }
 
@@ -245,6 +273,18 @@ class CombinationSearch::Impl {
     return entry->second;
   }
 
+  RunBounds& runs_of(Problem& problem, StageSearch& stages, const PipelineShape& shape) {
+    std::unique_ptr<RunBounds>& runs = runs_[{&stages, shape.schedule == Schedule::kInterleaved}];
+    if (runs == nullptr) {
+      runs = std::make_unique<RunBounds>(problem,
+                                         stages,
+                                         classes_of(problem).classes,
+                                         layer_work_of(problem, stages, shape.tie),
+                                         shape);
+    }
+    return *runs;
+  }
+
   // In the weighted times of pipeline_search.h: with N devices the largest is at least work / N,
   // and their sum at least work / (N - P + 1), for no stage is larger than that.
   double work_bound(const Combination& combination) {
@@ -267,7 +307,7 @@ class CombinationSearch::Impl {
   Combination* least() {
     Combination* best = nullptr;
     for (Combination& combination : combinations_) {
-      if (!combination.is_solved &&
+      if (combination.next != Step::kNothing &&
           (best == nullptr || combination.search->bound() < best->search->bound())) {
         best = &combination;
       }
@@ -282,6 +322,7 @@ class CombinationSearch::Impl {
   std::map<std::pair<const Problem*, TieCase>, std::vector<double>> work_;  // by layer
   std::map<const StageSearch*, std::vector<double>> layer_work_;            // by layer of the chain
   std::map<std::tuple<const Problem*, int, TieCase>, std::unique_ptr<StageSearch>> stages_;
+  std::map<std::pair<const StageSearch*, bool>, std::unique_ptr<RunBounds>> runs_;
 };
 
 CombinationSearch::CombinationSearch(const CombinationLimits& limits, Incumbent& incumbent)

@@ -29,9 +29,14 @@ std::optional<Option> GraphOptions::minimiser(const Weights& weights,
                                               int mode,
                                               int input,
                                               int output) {
-  const std::vector<Mode>& modes = modes_for(weights.memory != 0);
-  return planning::minimiser(
-      costs_, relaxation_, modes[static_cast<std::size_t>(mode)], weights, input, output);
+  const Mode& chosen = modes_for(weights.memory != 0)[static_cast<std::size_t>(mode)];
+  std::vector<int> choices = least_choices(costs_, relaxation_, chosen, weights, input, output);
+  // Many weights have the same minimiser, and its transient memory takes long to find.
+  const auto [entry, is_new] = minimisers_.try_emplace({chosen, input, output, std::move(choices)});
+  if (is_new) {
+    entry->second = make_option(costs_, chosen, input, output, std::get<3>(entry->first));
+  }
+  return entry->second;
 }
 
 OptionSet GraphOptions::find(const Weights& weights,

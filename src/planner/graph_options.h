@@ -2,6 +2,8 @@
 #pragma once
 
 #include <map>
+#include <optional>
+#include <tuple>
 #include <vector>
 
 #include "planner/option_search.h"
@@ -36,6 +38,7 @@ class GraphOptions final : public BlockOptions {
   const BlockCosts& costs_;
   BlockRelaxation relaxation_;
   std::map<Weights, BlockBound> bounds_;
+  std::map<std::tuple<Mode, int, int, std::vector<int>>, std::optional<Option>> minimisers_;
   const std::vector<Mode> modes_;
   const std::vector<Mode> fastest_modes_;
   const bool may_save_output_;

@@ -36,15 +36,15 @@ BlockBound bound_block(const BlockCosts& costs,
   return bound;
 }
 
-std::optional<Option> minimiser(const BlockCosts& costs,
-                                BlockRelaxation& relaxation,
-                                const Mode& mode,
-                                const Weights& weights,
-                                int input,
-                                int output) {
+std::vector<int> least_choices(const BlockCosts& costs,
+                               BlockRelaxation& relaxation,
+                               const Mode& mode,
+                               const Weights& weights,
+                               int input,
+                               int output) {
   std::vector<int> choices = relaxation.sum(mode, weights).minimiser({input, output});
   choices.resize(at(costs.num_ops()));
-  return make_option(costs, mode, input, output, choices);
+  return choices;
 }
 
 std::optional<Option> make_option(const BlockCosts& costs,

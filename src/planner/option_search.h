@@ -32,13 +32,13 @@ BlockBound bound_block(const BlockCosts& costs,
                        BlockRelaxation& relaxation,
                        const std::vector<Mode>& modes,
                        const Weights& weights);
-// An option that reaches the bound, but for what sharing costs.
-std::optional<Option> minimiser(const BlockCosts& costs,
-                                BlockRelaxation& relaxation,
-                                const Mode& mode,
-                                const Weights& weights,
-                                int input,
-                                int output);
+// Choices of an option that reaches the bound, but for what sharing costs.
+std::vector<int> least_choices(const BlockCosts& costs,
+                               BlockRelaxation& relaxation,
+                               const Mode& mode,
+                               const Weights& weights,
+                               int input,
+                               int output);
 
 // All options with weighted cost <= limit(input, output) that no other beats.
 OptionSet find_options(const BlockCosts& costs,

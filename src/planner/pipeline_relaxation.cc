@@ -1,9 +1,6 @@
 #include "planner/pipeline_relaxation.h"
 
 #include <algorithm>
-#include <cmath>
-#include <set>
-#include <tuple>
 
 namespace shardwise::planning {
 
@@ -13,7 +10,38 @@ std::size_t at(int index) { return static_cast<std::size_t>(index); }
 
 // Sums of doubles may round: a bound counts only if it clears what it must by more than that.
 constexpr double kClear = 1 + 1e-9;
-constexpr int kPriceSteps = 12;
+
+// Looks for the price at which something that falls with it is neither too much nor too little:
+// steps that grow until both sides are known, then halves. Prices near the start are found soonest.
+class PriceSearch {
+ public:
+  explicit PriceSearch(double start) : price_(start) {}
+
+  double price() const { return price_; }
+  bool is_done() const { return is_done_; }
+  void step(bool must_rise) {
+    (must_rise ? low_ : high_) = price_;
+    if (++steps_ >= kMostSteps || (high_ < kForbidden && high_ - low_ <= kWidth * high_)) {
+      is_done_ = true;
+    } else if (low_ > 0 && high_ < kForbidden) {
+      price_ = (low_ + high_) / 2;
+    } else {
+      price_ = must_rise ? price_ * factor_ + kLeast : price_ / factor_;
+      factor_ *= factor_;
+    }
+  }
+
+ private:
+  static constexpr int kMostSteps = 14;
+  static constexpr double kWidth = 1e-3;
+  static constexpr double kLeast = 1e-12;
+  double price_;
+  double low_ = 0;
+  double high_ = kForbidden;
+  double factor_ = 1.02;
+  int steps_ = 0;
+  bool is_done_ = false;
+};
 
 }  // namespace
 
@@ -21,18 +49,13 @@ PipelineRelaxation::PipelineRelaxation(Problem& problem,
                                        StageSearch& stages,
                                        const PipelineSpace& space,
                                        const PipelineShape& shape,
-                                       const std::vector<PlaceClass>& classes,
-                                       const std::vector<double>& layer_work)
+                                       RunBounds& runs)
     : problem_(problem),
       stages_(stages),
       space_(space),
       shape_(shape),
-      classes_(classes),
-      rounds_(problem.num_microbatches() + static_cast<double>(shape.stages - 1) / shape.chunks),
-      values_before_{0} {
-  for (const double work : layer_work) {
-    values_before_.push_back(values_before_.back() + work);
-  }
+      runs_(runs),
+      rounds_(problem.num_microbatches() + static_cast<double>(shape.stages - 1) / shape.chunks) {
   for (const std::vector<int>& devices : problem.places().devices()) {
     num_devices_.push_back(static_cast<double>(devices.size()));
   }
@@ -62,14 +85,13 @@ int PipelineRelaxation::rounded_in_flight(int from_end, InFlight in_flight) cons
 
 void PipelineRelaxation::make_groups(InFlight in_flight) {
   groups_.clear();
-  choices_.clear();
   const int last = shape_.stages - 1;
   for (int from_end = 0; from_end <= last; ++from_end) {
     Group group;
-    group.runs = last == 0         ? Group::Runs::kWhole
-                 : from_end == 0   ? Group::Runs::kLast
-                 : from_end < last ? Group::Runs::kInner
-                                   : Group::Runs::kFirst;
+    group.runs = last == 0         ? RunBounds::Runs::kWhole
+                 : from_end == 0   ? RunBounds::Runs::kLast
+                 : from_end < last ? RunBounds::Runs::kInner
+                                   : RunBounds::Runs::kFirst;
     group.in_flight = rounded_in_flight(from_end, in_flight);
     if (!groups_.empty() && groups_.back().runs == group.runs &&
         groups_.back().in_flight == group.in_flight) {
@@ -78,162 +100,88 @@ void PipelineRelaxation::make_groups(InFlight in_flight) {
       groups_.push_back(group);
     }
   }
-  choices_.resize(groups_.size());
 }
 
-// Each run of equal blocks once.
-std::vector<std::pair<int, int>> PipelineRelaxation::runs_of(Group::Runs runs) const {
-  const int size = static_cast<int>(values_before_.size()) - 1;
-  std::vector<std::pair<int, int>> all;
-  const auto add = [&](int begin, int end, int others) {
-    if (space_.is_run(begin, end, others)) {
-      all.emplace_back(begin, end);
-    }
+PipelineRelaxation::Item PipelineRelaxation::best_of(const std::vector<Item>& hull,
+                                                     double value_price,
+                                                     double most) {
+  // Along the hull the reduced cost falls, then rises.
+  const auto is_better = [&](const Item& a) {
+    const Item& next = *(&a + 1);
+    return next.cost - a.cost < value_price * (next.value - a.value);
   };
-  switch (runs) {
-    case Group::Runs::kWhole:
-      add(0, size, 0);
-      break;
-    case Group::Runs::kFirst:
-      for (int end = 1; end <= size - (shape_.stages - 1); ++end) {
-        add(0, end, 0);
-      }
-      break;
-    case Group::Runs::kLast:
-      for (int begin = shape_.stages - 1; begin < size; ++begin) {
-        add(begin, size, shape_.stages - 1);
-      }
-      break;
-    case Group::Runs::kInner: {
-      std::set<std::pair<int, int>> distinct;
-      const int longest = size - (shape_.stages - 1);
-      for (int begin = 1; begin < size; ++begin) {
-        for (int end = begin + 1; end < size && end - begin <= longest; ++end) {
-          const StageKey key = space_.key_of(0, 0, begin, end);
-          distinct.emplace(key.begin, key.end);
-        }
-      }
-      all.assign(distinct.begin(), distinct.end());
-    }
+  const auto last = hull.end() - 1;
+  auto best = std::partition_point(hull.begin(), last, is_better);
+  if (best->cost <= most) {
+    return *best;
   }
-  return all;
+  // The hull reaches `most` before: there, if anywhere, what fits is best.
+  best =
+      std::partition_point(hull.begin(), best, [&](const Item& item) { return item.cost <= most; });
+  if (best == hull.begin()) {
+    return {0, kForbidden, 0, 0};
+  }
+  Item edge = *(best - 1);
+  edge.value += (best->value - edge.value) * (most - edge.cost) / (best->cost - edge.cost);
+  edge.cost = most;
+  return edge;
 }
 
-void PipelineRelaxation::fill(std::size_t group) {
-  const std::vector<std::pair<int, int>> runs = runs_of(groups_[group].runs);
-  choices_[group].clear();
-  for (const PlaceClass& place : classes_) {
-    Choice choice;
-    choice.place = &place;
-    std::vector<StageSearch::Family*> families;
-    for (const int shape : place.shapes) {
-      StageKey key;
-      key.shape = shape;
-      key.in_flight = groups_[group].in_flight;
-      families.push_back(&stages_.family(key, step_weight_));
-    }
-    for (const auto& [begin, end] : runs) {
-      problem_.deadline().check();
-      double cost = kForbidden;
-      for (StageSearch::Family* family : families) {
-        cost = std::min(cost, stages_.bound(*family, begin, end));
-      }
-      if (cost < kForbidden) {
-        choice.items.push_back(
-            {values_before_[at(end)] - values_before_[at(begin)], cost, begin, end});
-      }
-    }
-    std::stable_sort(choice.items.begin(), choice.items.end(), [](const Item& a, const Item& b) {
-      return std::tie(a.value, a.cost) < std::tie(b.value, b.cost);
-    });
-    choices_[group].push_back(std::move(choice));
-  }
-}
-
-// Only vertices of the lower hull minimise cost - price * value for some price.
-void PipelineRelaxation::make_hulls(double most) {
-  for (std::vector<Choice>& choices : choices_) {
-    for (Choice& choice : choices) {
-      std::vector<Item>& hull = choice.hull;
-      hull.clear();
-      for (const Item& item : choice.items) {
-        if (item.cost > most * kClear) {
-          continue;
-        }
-        const auto is_above = [&](const Item& a, const Item& b) {  // b above the line from a
-          return (b.cost - a.cost) * (item.value - a.value) >=
-                 (item.cost - a.cost) * (b.value - a.value);
-        };
-        while (hull.size() >= 2 && is_above(hull[hull.size() - 2], hull.back())) {
-          hull.pop_back();
-        }
-        hull.push_back(item);
-      }
-    }
-  }
-}
-
-PipelineRelaxation::Chosen PipelineRelaxation::choose(
-    double value_price, const std::vector<double>& device_prices) const {
+PipelineRelaxation::Chosen PipelineRelaxation::choose(double value_price,
+                                                      const std::vector<double>& device_prices,
+                                                      double most) const {
   Chosen chosen;
   chosen.devices.assign(device_prices.size(), 0);
-  chosen.bound = value_price * values_before_.back();
+  chosen.bound = value_price * runs_.value_of_all();
   for (std::size_t type = 0; type < device_prices.size(); ++type) {
     chosen.bound -= device_prices[type] * num_devices_[type];
   }
-  for (std::size_t g = 0; g < groups_.size(); ++g) {
+  for (const Group& group : groups_) {
     double least = kForbidden;
-    const Choice* choice = nullptr;
-    const Item* item = nullptr;
-    for (const Choice& other : choices_[g]) {
-      const double devices = device_prices[at(other.place->type)] * other.place->size;
-      // Along the hull the reduced cost falls, then rises.
-      const auto reduced = [&](const Item& i) { return i.cost - value_price * i.value; };
-      const auto found =
-          std::partition_point(other.hull.begin(), other.hull.end(), [&](const Item& i) {
-            return &i != &other.hull.back() && reduced(*(&i + 1)) < reduced(i);
-          });
-      if (found != other.hull.end() && devices + reduced(*found) < least) {
-        least = devices + reduced(*found);
-        choice = &other;
-        item = &*found;
+    const PlaceClass* place = nullptr;
+    Item item;
+    for (const RunBounds::Choice& choice : *group.choices) {
+      if (choice.hull.empty()) {
+        continue;
+      }
+      const Item best = best_of(choice.hull, value_price, most);
+      const double reduced = device_prices[at(choice.place->type)] * choice.place->size +
+                             best.cost - value_price * best.value;
+      if (reduced < least) {
+        least = reduced;
+        place = choice.place;
+        item = best;
       }
     }
-    if (choice == nullptr) {
+    if (place == nullptr) {
       chosen.is_possible = false;
       chosen.bound = kForbidden;
       return chosen;
     }
-    const double count = groups_[g].count;
+    const double count = group.count;
     chosen.bound += count * least;
-    chosen.value += count * item->value;
-    chosen.devices[at(choice->place->type)] += count * choice->place->size;
+    chosen.value += count * item.value;
+    chosen.devices[at(place->type)] += count * place->size;
   }
   return chosen;
 }
 
 // The bound is concave in the price: where the chosen runs hold too little, the price must rise.
 PipelineRelaxation::Chosen PipelineRelaxation::best_value_price(
-    const std::vector<double>& device_prices, double enough) {
+    const std::vector<double>& device_prices, double most, double enough) {
   Chosen best;
   best.bound = -kForbidden;
-  double low = 0;
-  double high = kForbidden;
-  double price = value_price_;
-  double best_price = price;
-  for (int step = 0; step < kPriceSteps; ++step) {
-    Chosen chosen = choose(price, device_prices);
-    const bool holds_all = chosen.value >= values_before_.back();
+  double best_price = value_price_;
+  PriceSearch search(value_price_);
+  while (!search.is_done()) {
+    const double price = search.price();
+    Chosen chosen = choose(price, device_prices, most);
+    search.step(chosen.value < runs_.value_of_all());
     if (chosen.bound > best.bound) {
       best = std::move(chosen);
       best_price = price;
     }
     if (!best.is_possible || best.bound > enough) {
-      break;
-    }
-    (holds_all ? high : low) = price;
-    price = high == kForbidden ? 2 * price : (low + high) / 2;
-    if (high < kForbidden && high - low <= 1e-4 * high) {
       break;
     }
   }
@@ -243,8 +191,8 @@ PipelineRelaxation::Chosen PipelineRelaxation::best_value_price(
 
 // Largest S(most) found; stops at once above `enough`.
 double PipelineRelaxation::least_sum(double most, double enough) {
-  make_hulls(most);
-  const double work = values_before_.back();
+  most *= kClear;
+  const double work = runs_.value_of_all();
   double devices = 0;
   for (const double number : num_devices_) {
     devices += number;
@@ -254,27 +202,23 @@ double PipelineRelaxation::least_sum(double most, double enough) {
     value_price_ = shape_.stages / devices;
     device_prices_.assign(num_devices_.size(), work / devices * shape_.stages / devices);
   }
-  Chosen best = best_value_price(device_prices_, enough);
+  Chosen best = best_value_price(device_prices_, most, enough);
   const int rounds = num_devices_.size() > 1 ? 2 : 1;
   for (int round = 0; round < rounds; ++round) {
     for (std::size_t type = 0; type < num_devices_.size(); ++type) {
       std::vector<double> prices = device_prices_;
-      double low = 0;
-      double high = kForbidden;
-      Chosen chosen = best;
-      for (int step = 0; step < kPriceSteps; ++step) {
+      PriceSearch search(prices[type]);
+      search.step(best.devices[type] > num_devices_[type]);
+      while (!search.is_done()) {
         if (!best.is_possible || best.bound > enough) {
           return best.bound;
         }
-        (chosen.devices[type] > num_devices_[type] ? low : high) = prices[type];
-        prices[type] = high == kForbidden ? 2 * prices[type] + 1 : (low + high) / 2;
-        if (high < kForbidden && high - low <= 1e-4 * high) {
-          break;
-        }
+        prices[type] = search.price();
         const double value_price = value_price_;
-        chosen = best_value_price(prices, enough);
+        Chosen chosen = best_value_price(prices, most, enough);
+        search.step(chosen.devices[type] > num_devices_[type]);
         if (chosen.bound > best.bound) {
-          best = chosen;
+          best = std::move(chosen);
           device_prices_ = prices;
         } else {
           value_price_ = value_price;
@@ -287,53 +231,73 @@ double PipelineRelaxation::least_sum(double most, double enough) {
 
 bool PipelineRelaxation::can_beat(double cutoff, double step_weight, InFlight in_flight) {
   step_weight_ = step_weight;
+  cutoff_ = cutoff;
   make_groups(in_flight);
-  for (std::size_t group = 0; group < groups_.size(); ++group) {
-    fill(group);
+  for (Group& group : groups_) {
+    group.choices = &runs_.of(group.runs, group.in_flight, step_weight_);
   }
+  return !excludes(cutoff);
+}
+
+double PipelineRelaxation::bound(double proved) {
+  constexpr int kHalvings = 6;
+  const double most = most_;
+  double high = cutoff_;
+  for (int halving = 0; halving < kHalvings && proved < high; ++halving) {
+    const double middle = (proved + high) / 2;
+    (excludes(middle) ? proved : high) = middle;
+  }
+  most_ = most;
+  return proved;
+}
+
+bool PipelineRelaxation::excludes(double cutoff) {
   const int m = problem_.num_microbatches();
   const double room = cutoff - least_overhead();
   if (room <= 0) {
-    return false;
+    return true;
   }
   double most = room / (space_.is_interleaved() ? rounds_ : m);
   constexpr int kMostRounds = 12;
   for (int round = 0; round < kMostRounds; ++round) {
+    problem_.deadline().check();
     most_ = most * kClear;
     const double all = shape_.stages * most;
     const double sum = least_sum(most, all * kClear);
     if (sum > all * kClear || (!space_.is_interleaved() && sum > room * kClear)) {
-      return false;
+      return true;
     }
     if (space_.is_interleaved() || m == 1) {
-      return true;
+      return false;
     }
     const double next = (room - sum) / (m - 1);
     if (next > most * (1 - 1e-4)) {
-      return true;
+      return false;
     }
     most = next;
   }
-  return true;
+  return false;
 }
 
 bool PipelineRelaxation::sharpen() {
   bool rose = false;
-  for (std::size_t g = 0; g < groups_.size(); ++g) {
+  for (const Group& group : groups_) {
     // The runs on both sides of the best price: what a mix of them would use.
     for (const double factor : {1 - 1e-3, 1 + 1e-3}) {
       double least = kForbidden;
-      const Choice* choice = nullptr;
-      const Item* item = nullptr;
-      for (const Choice& other : choices_[g]) {
-        for (const Item& i : other.hull) {
-          const double reduced = device_prices_[at(other.place->type)] * other.place->size +
-                                 i.cost - factor * value_price_ * i.value;
-          if (reduced < least) {
-            least = reduced;
-            choice = &other;
-            item = &i;
-          }
+      const RunBounds::Choice* choice = nullptr;
+      Item item;
+      for (const RunBounds::Choice& other : *group.choices) {
+        if (other.hull.empty()) {
+          continue;
+        }
+        const Item best = best_of(other.hull, factor * value_price_, most_);
+        const double reduced = device_prices_[at(other.place->type)] * other.place->size +
+                               best.cost - factor * value_price_ * best.value;
+        if (reduced < least) {
+          least = reduced;
+          choice = &other;
+          item = best;
         }
       }
       if (choice == nullptr) {
@@ -342,10 +306,10 @@ bool PipelineRelaxation::sharpen() {
       for (const int shape : choice->place->shapes) {
         StageKey key;
         key.shape = shape;
-        key.in_flight = groups_[g].in_flight;
-        key.begin = item->begin;
-        key.end = item->end;
-        if (stages_.bound(key, step_weight_) <= item->cost * kClear) {
+        key.in_flight = group.in_flight;
+        key.begin = item.begin;
+        key.end = item.end;
+        if (stages_.bound(key, step_weight_) <= item.cost * kClear) {
           rose |= stages_.sharpen(key, step_weight_);
         }
       }

@@ -13,7 +13,7 @@
 #include <utility>
 #include <vector>
 
-#include "planner/pipeline_space.h"
+#include "planner/run_bounds.h"
 
 namespace shardwise::planning {
 
@@ -23,45 +23,34 @@ enum class InFlight { kOne, kRounded };
 
 class PipelineRelaxation {
  public:
-  // `classes`: of place_classes(problem); `layer_work`: of every layer of the chain, any value
-  // above zero; the bound is sharpest if it is about devices x time. All must outlive it.
+  // The bound is sharpest if the values of `runs` are about devices x time. All must outlive it.
   PipelineRelaxation(Problem& problem,
                      StageSearch& stages,
                      const PipelineSpace& space,
                      const PipelineShape& shape,
-                     const std::vector<PlaceClass>& classes,
-                     const std::vector<double>& layer_work);
+                     RunBounds& runs);
 
   // False: proved that every plan takes at least `cutoff`. `step_weight`: at most that of the
   // combination; smaller ones are weaker, but shared by more combinations.
   bool can_beat(double cutoff, double step_weight, InFlight in_flight);
+  // After can_beat() that did not exclude its cutoff: the largest time between `proved` and that
+  // cutoff, to within a 64th of their difference, that no plan beats.
+  double bound(double proved);
   // Sharpens the bounds of the stages that the last can_beat() would like to use. False if none
   // rose.
   bool sharpen();
-  // After can_beat(): every plan below its cutoff keeps all weighted stage times below this.
+  // Every plan below the cutoff of the last can_beat() keeps all weighted stage times below this.
   double most() const { return most_; }
 
  private:
-  struct Item {
-    double value = 0;
-    double cost = 0;
-    int begin = 0;
-    int end = 0;
-  };
+  using Item = RunBounds::Item;
   // Stages that can choose from the same runs, with the same number in flight.
   struct Group {
-    enum class Runs { kWhole, kFirst, kLast, kInner };
-    Runs runs = Runs::kInner;
+    RunBounds::Runs runs = RunBounds::Runs::kInner;
     int in_flight = 1;
     int count = 1;
+    const std::vector<RunBounds::Choice>* choices = nullptr;  // one for each class of places
   };
-  // Runs of a group on a class of places: the lower hull of cost over value, below t.
-  struct Choice {
-    const PlaceClass* place = nullptr;
-    std::vector<Item> items;  // by value
-    std::vector<Item> hull;
-  };
-
   struct Chosen {
     double bound = 0;
     double value = 0;             // of all stages
@@ -71,11 +60,12 @@ class PipelineRelaxation {
 
   int rounded_in_flight(int from_end, InFlight in_flight) const;
   void make_groups(InFlight in_flight);
-  std::vector<std::pair<int, int>> runs_of(Group::Runs runs) const;
-  void fill(std::size_t group);
-  void make_hulls(double most);
-  Chosen choose(double value_price, const std::vector<double>& device_prices) const;
-  Chosen best_value_price(const std::vector<double>& device_prices, double enough);
+  bool excludes(double cutoff);
+  // The best of the hull for a price, among points of cost up to `most`: a run, or a point between
+  // two of them.
+  static Item best_of(const std::vector<Item>& hull, double value_price, double most);
+  Chosen choose(double value_price, const std::vector<double>& device_prices, double most) const;
+  Chosen best_value_price(const std::vector<double>& device_prices, double most, double enough);
   double least_sum(double most, double enough);
   double least_overhead();
 
@@ -83,15 +73,14 @@ class PipelineRelaxation {
   StageSearch& stages_;
   const PipelineSpace& space_;
   const PipelineShape shape_;
-  const std::vector<PlaceClass>& classes_;
+  RunBounds& runs_;
   const double rounds_;
-  std::vector<double> values_before_;  // sum of the layers' values up to a layer
-  std::vector<double> num_devices_;    // by type
+  std::vector<double> num_devices_;  // by type
   double step_weight_ = 0;
+  double cutoff_ = 0;
   std::vector<Group> groups_;
-  std::vector<std::vector<Choice>> choices_;  // by group
-  double value_price_ = 0;                    // best so far
-  std::vector<double> device_prices_;         //
+  double value_price_ = 0;             // best so far
+  std::vector<double> device_prices_;  //
   double overhead_ = -1;
   double most_ = kForbidden;
 };

@@ -66,7 +66,7 @@ class PipelineSearch::Impl {
        StageSearch& stages,
        const PipelineShape& shape,
        const PlaceClasses& places,
-       const std::vector<double>& layer_work,
+       RunBounds& runs,
        Incumbent& best)
       : model_(model),
         stages_(stages),
@@ -75,7 +75,7 @@ class PipelineSearch::Impl {
         chain_(stages.chain()),
         space_(model, stages.chain(), shape),
         places_(places),
-        relaxation_(model, stages, space_, shape, places.classes, layer_work),
+        relaxation_(model, stages, space_, shape, runs),
         interleaved_(shape.schedule == Schedule::kInterleaved),
         m_(model.num_microbatches()),
         rounds_(interleaved_ ? m_ + static_cast<double>(shape.stages - 1) / shape.chunks
@@ -87,58 +87,51 @@ class PipelineSearch::Impl {
   double bound() const { return bound_; }
   double step_weight() const { return step_weight_; }
 
-  void raise_bound(double step_weight) {
-    bound_weight_ = step_weight;
-    reset_bounds();
-    bound_ = std::max(bound_, best_of(to_go(0, start_)));
-  }
-
   // False: proved that nothing beats the incumbent.
-  bool find_reach() {
+  bool find_reach(double step_weight) {
     if (incumbent_.cutoff() == kForbidden || relaxation_.most() == kForbidden) {
       return true;
     }
-    reach_.emplace(model_, stages_, space_, shape_, places_, step_weight_, relaxation_.most());
+    reach_.emplace(model_, stages_, space_, shape_, places_, step_weight, relaxation_.most());
     return reach_->reach(0, 0) >= chain_.size();
   }
 
   void release() {
     reach_.reset();
+    families_.clear();
+    weight_of_families_ = 0;
     reset_bounds();
     exact_arcs_.clear();
     fronts_.clear();
     labels_ = {};
   }
 
-  bool can_win(double step_weight, InFlight in_flight) {
+  bool relax(double step_weight, InFlight in_flight, int sharpenings) {
     const double least = incumbent_.cutoff();
     if (bound_ >= least || least == kForbidden) {
       return bound_ < least;
     }
-    constexpr int kMostRounds = 100;
-    for (int round = 0; round < kMostRounds; ++round) {
-      if (!relaxation_.can_beat(least, step_weight, in_flight)) {
-        bound_ = least;
-        return false;
-      }
-      if (in_flight == InFlight::kOne || !relaxation_.sharpen()) {
-        break;
+    while (relaxation_.can_beat(least, step_weight, in_flight)) {
+      if (sharpenings-- <= 0 || !relaxation_.sharpen()) {
+        bound_ = relaxation_.bound(bound_);
+        return true;
       }
     }
-    return true;
+    bound_ = least;
+    return false;
   }
 
   void raise_to(double bound) { bound_ = std::max(bound_, bound); }
 
+  bool uses_all_devices() const {
+    return largest_size() * (shape_.stages + 1) > model_.places().num_free(0);
+  }
+
   // Stages of one size, as large as all fit, and runs of about equal length: a first plan, quickly.
-  void try_equal_stages() {
-    for (const StagePlaces::Step& step : model_.places().steps(0)) {
-      if (step.place.size * shape_.stages <= model_.places().num_free(0)) {
-        only_size_ = std::max(only_size_, step.place.size);
-      }
-    }
+  void try_equal_stages(double step_weight) {
+    only_size_ = largest_size();
     longest_run_ = 2 * (chain_.size() / shape_.stages) + 2;
-    bound_weight_ = step_weight_;
+    bound_weight_ = step_weight;
     constexpr int kMostRounds = 12;
     for (int round = 0; round < kMostRounds && only_size_ > 0; ++round) {
       reset_bounds();
@@ -148,7 +141,7 @@ class PipelineSearch::Impl {
       try_candidates();
       bool rose = false;
       for (const ShapedArc& arc : best_path()) {
-        rose |= stages_.sharpen(arc.key, step_weight_);
+        rose |= stages_.sharpen(arc.key, step_weight);
       }
       if (!rose) {
         try_candidates();
@@ -160,23 +153,26 @@ class PipelineSearch::Impl {
     reset_bounds();
   }
 
-  void sharpen() {
-    if (!can_win(step_weight_, InFlight::kRounded)) {
+  void sharpen(double step_weight) {
+    constexpr int kMostSharpenings = 100;
+    if (!relax(step_weight, InFlight::kRounded, kMostSharpenings)) {
       return;
     }
     constexpr int kMostRounds = 400;
+    bound_weight_ = step_weight;
     for (int round = 0; round < kMostRounds; ++round) {
-      if (!find_reach()) {
+      if (!find_reach(step_weight)) {
         bound_ = std::max(bound_, incumbent_.cutoff());
         return;
       }
-      raise_bound(step_weight_);
+      reset_bounds();
+      bound_ = std::max(bound_, best_of(to_go(0, start_)));
       if (bound_ >= incumbent_.cutoff()) {
         return;
       }
       bool rose = false;
       for (const ShapedArc& arc : best_path()) {
-        rose |= stages_.sharpen(arc.key, step_weight_);
+        rose |= stages_.sharpen(arc.key, step_weight);
       }
       if (!rose) {
         return;
@@ -185,7 +181,7 @@ class PipelineSearch::Impl {
   }
 
   void solve() {
-    sharpen();
+    sharpen(step_weight_);
     if (bound_ >= incumbent_.cutoff()) {
       return;
     }
@@ -205,6 +201,17 @@ class PipelineSearch::Impl {
   }
 
  private:
+  // Of stages that all have the same size; 0: the cluster has too few devices.
+  int largest_size() const {
+    int largest = 0;
+    for (const StagePlaces::Step& step : model_.places().steps(0)) {
+      if (step.place.size * shape_.stages <= model_.places().num_free(0)) {
+        largest = std::max(largest, step.place.size);
+      }
+    }
+    return largest;
+  }
+
   // What a plan must be below to be looked for.
   double cutoff() const { return std::min(target_, incumbent_.cutoff()); }
 
@@ -220,10 +227,28 @@ class PipelineSearch::Impl {
 
   double stage_bound(int from_end, const StagePlace& place, int begin, int end) {
     double least = kForbidden;
+    const int first = space_.first_like(begin, end);
     for (const int shape : model_.shapes_at(place)) {
-      least = std::min(least, stages_.bound(key_of(from_end, shape, begin, end), bound_weight_));
+      least =
+          std::min(least, stages_.bound(family_of(from_end, shape), first, first + end - begin));
     }
     return least;
+  }
+
+  StageSearch::Family& family_of(int from_end, int shape) {
+    if (weight_of_families_ != bound_weight_) {
+      families_.assign(at(shape_.stages), {});
+      weight_of_families_ = bound_weight_;
+    }
+    std::vector<StageSearch::Family*>& families = families_[at(from_end)];
+    if (families.size() <= at(shape)) {
+      families.resize(at(shape) + 1, nullptr);
+    }
+    StageSearch::Family*& family = families[at(shape)];
+    if (family == nullptr) {
+      family = &stages_.family(key_of(from_end, shape, 0, 1), bound_weight_);
+    }
+    return *family;
   }
 
   BoundLabel add_stage(const BoundLabel& label, double stage) const {
@@ -450,7 +475,7 @@ class PipelineSearch::Impl {
     labels_.assign(1, Label{});
     tails_.clear();
     for (std::size_t j = 0; j < path.size(); ++j) {
-      const std::vector<Option>* options = stages_.candidate(path[j].key, step_weight_);
+      const std::vector<Option>* options = stages_.candidate(path[j].key, bound_weight_);
       if (options == nullptr) {
         return;
       }
@@ -845,7 +870,9 @@ class PipelineSearch::Impl {
   double target_ = kForbidden;                         // edge of the window being searched
   bool is_complete_ = true;
   double bound_weight_ = 0;  // at most step_weight_: what the bounds in to_go_ are made with
-  std::unordered_map<std::size_t, BoundFront> to_go_;  // looked up only
+  std::unordered_map<std::size_t, BoundFront> to_go_;        // looked up only
+  std::vector<std::vector<StageSearch::Family*>> families_;  // [from_end][shape]; null: not known
+  double weight_of_families_ = 0;
   std::map<std::pair<int, Position>, std::vector<ShapedArc>> exact_arcs_;
   std::map<StageKey, double> limits_;
   std::map<StageKey, FrontLevel> levels_;
@@ -858,21 +885,21 @@ PipelineSearch::PipelineSearch(Problem& model,
                                StageSearch& stages,
                                const PipelineShape& shape,
                                const PlaceClasses& places,
-                               const std::vector<double>& layer_work,
+                               RunBounds& runs,
                                Incumbent& incumbent)
-    : impl_(std::make_unique<Impl>(model, stages, shape, places, layer_work, incumbent)) {}
+    : impl_(std::make_unique<Impl>(model, stages, shape, places, runs, incumbent)) {}
 PipelineSearch::~PipelineSearch() = default;
 
 double PipelineSearch::bound() const { return impl_->bound(); }
-void PipelineSearch::raise_bound(double step_weight) { impl_->raise_bound(step_weight); }
-bool PipelineSearch::can_win(double step_weight, InFlight in_flight) {
-  return impl_->can_win(step_weight, in_flight);
+bool PipelineSearch::uses_all_devices() const { return impl_->uses_all_devices(); }
+bool PipelineSearch::relax(double step_weight, InFlight in_flight, int sharpenings) {
+  return impl_->relax(step_weight, in_flight, sharpenings);
 }
 void PipelineSearch::raise_to(double bound) { impl_->raise_to(bound); }
-void PipelineSearch::try_equal_stages() { impl_->try_equal_stages(); }
+void PipelineSearch::try_equal_stages(double step_weight) { impl_->try_equal_stages(step_weight); }
 void PipelineSearch::release() { impl_->release(); }
 double PipelineSearch::step_weight() const { return impl_->step_weight(); }
-void PipelineSearch::sharpen() { impl_->sharpen(); }
+void PipelineSearch::sharpen(double step_weight) { impl_->sharpen(step_weight); }
 void PipelineSearch::solve() { impl_->solve(); }
 
 }  // namespace shardwise::planning

@@ -26,12 +26,12 @@ namespace shardwise::planning {
 
 class PipelineSearch {
  public:
-  // `places`: place_classes(model); `layer_work`: as for PipelineRelaxation.
+  // `places`: place_classes(model).
   PipelineSearch(Problem& model,
                  StageSearch& stages,
                  const PipelineShape& shape,
                  const PlaceClasses& places,
-                 const std::vector<double>& layer_work,
+                 RunBounds& runs,
                  Incumbent& incumbent);
   ~PipelineSearch();
   PipelineSearch(const PipelineSearch&) = delete;
@@ -41,19 +41,20 @@ class PipelineSearch {
   double bound() const;
   // w above.
   double step_weight() const;
-  // Raises the bound with the stages' bounds for any weight up to w: less than w gives a weaker
-  // bound, but one weight can serve several numbers of stages.
-  void raise_bound(double step_weight);
-  // False: the aggregated bound proves that no plan of this shape beats the incumbent, and the
-  // bound is raised to it. kRounded: sharpens stages as long as that pays.
-  bool can_win(double step_weight, InFlight in_flight);
+  // What follows takes any weight up to w: less gives weaker bounds, which more numbers of stages
+  // share. Raises the bound by the aggregated relaxation, once there is a plan;
+  // `sharpenings`: how often stages may be looked at more closely for that. False: no plan of this
+  // shape beats the incumbent.
+  bool relax(double step_weight, InFlight in_flight, int sharpenings);
   // Raises the bound to one that the caller has proved.
   void raise_to(double bound);
+  // Whether one more stage would make the largest size that all can have smaller.
+  bool uses_all_devices() const;
   // Improves the incumbent by a plan whose stages have equally many devices, if that is easy.
-  void try_equal_stages();
+  void try_equal_stages(double step_weight);
   // Raises the bound and sharpens the stages on the best path, while the bound stays below the
   // incumbent and that pays.
-  void sharpen();
+  void sharpen(double step_weight);
   // Closes what is left between bound and incumbent: improves the incumbent or raises the bound to
   // it. The bound stays below only if a limit (time, labels) was hit.
   void solve();

@@ -73,8 +73,7 @@ int PipelineSpace::in_flight(int from_end) const {
 StageKey PipelineSpace::key_of(int from_end, int stage_shape, int begin, int end) const {
   StageKey key;
   key.shape = stage_shape;
-  const bool is_inner = begin >= inner_begin_ && end <= inner_end_;
-  key.begin = is_inner ? inner_begin_ : begin;
+  key.begin = first_like(begin, end);
   key.end = key.begin + end - begin;
   key.in_flight = in_flight(from_end);
   key.stages = is_interleaved() ? shape_.stages : 0;

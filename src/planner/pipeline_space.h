@@ -40,6 +40,10 @@ class PipelineSpace {
   int inner_end() const { return inner_end_; }
   // Whole micro-batches that the stage holds at least; unless interleaved, exactly.
   int in_flight(int from_end) const;
+  // Where the first run of layers equal to [begin, end) begins, if they are inner ones.
+  int first_like(int begin, int end) const {
+    return begin >= inner_begin_ && end <= inner_end_ ? inner_begin_ : begin;
+  }
   // Equal runs of inner layers have one key, wherever they lie. `from_end`: stages behind it.
   StageKey key_of(int from_end, int stage_shape, int begin, int end) const;
   // Whether layers [begin, end) may be the stage before which `others` stages stand.

@@ -18,6 +18,7 @@ std::size_t at(int index) { return static_cast<std::size_t>(index); }
 double widened(double limit) { return limit + 1e-11 * std::abs(limit) + 1; }
 
 // Multipliers lie on a geometric grid, so that stages share them.
+constexpr std::size_t kMostSeeds = 8;
 constexpr double kGridStep = 1.189207115002721;  // 2^(1/4)
 double on_grid(double multiplier) {
   return std::pow(kGridStep, std::round(std::log(multiplier) / std::log(kGridStep)));
@@ -106,6 +107,7 @@ void StageSearch::Multipliers::add(double multiplier) {
   if (std::find(values.begin(), values.end(), multiplier) == values.end()) {
     values.push_back(multiplier);
     chains.push_back(nullptr);
+    ++changes;
   }
 }
 
@@ -118,9 +120,20 @@ StageSearch::Family& StageSearch::family(const StageKey& key, double step_weight
     known = std::make_unique<Family>();
     known->key_ = name;
     known->step_weight_ = step_weight;
-    known->multipliers_ = &multipliers_[{key.shape, key.in_flight, step_weight}];
+    const auto [entry, is_new] = multipliers_.try_emplace({key.shape, key.in_flight, step_weight});
+    known->multipliers_ = &entry->second;
+    if (const auto seeds = seeds_.find({key.shape, key.in_flight});
+        is_new && seeds != seeds_.end()) {
+      for (const double multiplier : seeds->second) {
+        entry->second.add(multiplier);
+      }
+    }
   }
   return *known;
+}
+
+std::size_t StageSearch::changes(const Family& family) const {
+  return family.multipliers_->changes;
 }
 
 StageSearch::StageDual& StageSearch::dual_of(Family& family, int begin, int end) {
@@ -268,6 +281,7 @@ bool StageSearch::sharpen(const StageKey& key, double step_weight) {
   }
   if (least_memory(key) > static_cast<double>(memory_left(key))) {
     dual_of(key, step_weight).cannot_fit = true;
+    ++multipliers_[{key.shape, key.in_flight, step_weight}].changes;
     return true;
   }
   Trial high = evaluate(least_memory_options(key));
@@ -321,6 +335,13 @@ bool StageSearch::sharpen(const StageKey& key, double step_weight) {
     } else {
       low = std::move(trial);
       low_multiplier = next;
+    }
+  }
+  std::vector<double>& seeds = seeds_[{key.shape, key.in_flight}];
+  for (const double multiplier : {low_multiplier, high_multiplier}) {
+    if (multiplier > 0 && multiplier < kForbidden && seeds.size() < kMostSeeds &&
+        std::find(seeds.begin(), seeds.end(), multiplier) == seeds.end()) {
+      seeds.push_back(multiplier);
     }
   }
   if (high.memory <= limit) {

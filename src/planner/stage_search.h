@@ -151,6 +151,8 @@ class StageSearch {
   double bound(const StageKey& key, double step_weight);
   // Raises the bound by better multipliers as long as that pays; true if it rose.
   bool sharpen(const StageKey& key, double step_weight);
+  // Rises whenever bounds of the family may have risen.
+  std::size_t changes(const Family& family) const;
   // Options that fit, of weighted time close to the bound: found by sharpen().
   const std::vector<Option>* candidate(const StageKey& key, double step_weight);
   // Whether a multiplier above zero gave the bound.
@@ -184,6 +186,7 @@ class StageSearch {
   struct Multipliers {
     std::vector<double> values{0};
     std::vector<ChainBounds*> chains{nullptr};  // with each of them; null: not yet made
+    std::size_t changes = 0;
     void add(double multiplier);
   };
   struct StageDual {
@@ -225,6 +228,9 @@ class StageSearch {
   std::map<ChainKey, std::unique_ptr<ChainBounds>> chains_;
   RunNumbers numbers_;
   std::map<DualKey, Multipliers> multipliers_;
+  // By shape and number in flight: multipliers that were best for some stage. New families try
+  // them.
+  std::map<std::pair<int, int>, std::vector<double>> seeds_;
   std::map<std::pair<StageKey, double>, std::unique_ptr<Family>> families_;
   std::vector<int> places_of_runs_;  // in a family: [begin * (size + 1) + end]; -1: none yet
   int num_places_ = 0;
