@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <map>
 #include <tuple>
 
@@ -76,12 +77,18 @@ class CombinationSearch::Impl {
   // A good plan first: it spares looking closely at most of the rest. One number of stages for each
   // size of a stage that uses the cluster up.
   void try_first_plans() {
-    for (Combination& combination : combinations_) {
-      if (combination.chunks == 1 && combination.search->uses_all_devices() &&
-          combination.search->bound() < incumbent_.cutoff()) {
-        combination.search->try_equal_stages(combination.coarse_weight);
-        combination.is_tried = true;
+    for (Combination* combination : from_the_middle()) {
+      if (combination->chunks > 1 || !combination->search->uses_all_devices()) {
+        continue;
       }
+      if (incumbent_.cutoff() < kForbidden) {
+        advance(*combination);
+      }
+      if (combination->search->bound() < incumbent_.cutoff()) {
+        combination->search->try_equal_stages(combination->coarse_weight);
+        combination->is_tried = true;
+      }
+      combination->search->release();
     }
     for (Combination& combination : combinations_) {
       if (incumbent_.cutoff() < kForbidden) {
@@ -90,6 +97,29 @@ class CombinationSearch::Impl {
       combination.search->try_equal_stages(combination.coarse_weight);
       combination.is_tried = true;
     }
+  }
+
+  // Micro-batch counts in the middle first: with very few devices idle, with very many kernels are
+  // small.
+  std::vector<Combination*> from_the_middle() {
+    std::vector<const Problem*> problems;
+    for (const Combination& combination : combinations_) {
+      if (problems.empty() || problems.back() != combination.problem) {
+        problems.push_back(combination.problem);
+      }
+    }
+    std::map<const Problem*, int> distance;
+    for (std::size_t i = 0; i < problems.size(); ++i) {
+      distance[problems[i]] = std::abs(2 * static_cast<int>(i) - static_cast<int>(problems.size()));
+    }
+    std::vector<Combination*> order;
+    for (Combination& combination : combinations_) {
+      order.push_back(&combination);
+    }
+    std::stable_sort(order.begin(), order.end(), [&](const Combination* a, const Combination* b) {
+      return distance[a->problem] < distance[b->problem];
+    });
+    return order;
   }
 
   // Looks at combinations, least bound first, until none can win.
@@ -114,7 +144,7 @@ class CombinationSearch::Impl {
         combination.next = Step::kTighten;
         break;
       case Step::kTighten:
-        search.relax(combination.coarse_weight, InFlight::kRounded, kFewSharpenings);
+        search.relax(combination.coarse_weight, InFlight::kExact, kFewSharpenings);
         combination.next = combination.is_tried ? Step::kSharpen : Step::kTry;
         break;
       case Step::kTry:

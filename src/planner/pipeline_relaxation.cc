@@ -33,12 +33,12 @@ class PriceSearch {
 
  private:
   static constexpr int kMostSteps = 14;
-  static constexpr double kWidth = 1e-3;
+  static constexpr double kWidth = 4e-3;
   static constexpr double kLeast = 1e-12;
   double price_;
   double low_ = 0;
   double high_ = kForbidden;
-  double factor_ = 1.02;
+  double factor_ = 1.005;
   int steps_ = 0;
   bool is_done_ = false;
 };
@@ -76,6 +76,9 @@ int PipelineRelaxation::rounded_in_flight(int from_end, InFlight in_flight) cons
     return 1;
   }
   const int exact = space_.in_flight(from_end);
+  if (in_flight == InFlight::kExact) {
+    return exact;
+  }
   int rounded = 1;
   while (rounded * 2 <= exact) {
     rounded *= 2;

@@ -19,7 +19,7 @@ namespace shardwise::planning {
 
 // How closely a relaxation looks at the micro-batches in flight. kOne: as if one; kRounded: down to
 // a power of two or 1.5 times one, which many stages share. Fewer hold less: both are bounds.
-enum class InFlight { kOne, kRounded };
+enum class InFlight { kOne, kRounded, kExact };
 
 class PipelineRelaxation {
  public:

@@ -114,9 +114,8 @@ void RunBounds::make_hull(Choice& choice, const std::vector<std::pair<int, int>>
       return (b.cost - a.cost) * (item.value - a.value) >=
              (item.cost - a.cost) * (b.value - a.value);
     };
-    while (!hull.empty() &&
-           (hull.back().cost >= item.cost ||
-            (hull.size() >= 2 && is_above(hull[hull.size() - 2], hull.back())))) {
+    while (!hull.empty() && (hull.back().cost >= item.cost ||
+                             (hull.size() >= 2 && is_above(hull[hull.size() - 2], hull.back())))) {
       hull.pop_back();
     }
     if (hull.empty() || hull.back().value < item.value) {
