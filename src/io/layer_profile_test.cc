@@ -26,6 +26,14 @@ TEST(LayerProfile, NegativeTimesNameFileAndKey) {
               HasSubstr("layers.json:1: key '1.2.0[1]'"));
 }
 
+TEST(LayerProfile, TimesThatAreNoNumbersAreRefusedWithTheirLine) {
+  for (const char* bad : {"NaN", "nan", "Infinity", "1e999", "\"0.5\"", "null"}) {
+    const std::string message =
+        message_of(fmt::format("{{\"1\": {{\"2\": {{\"0\": [0.5,\n{}, 0]}}}}}}", bad));
+    EXPECT_THAT(message, HasSubstr("layers.json:2")) << bad;
+  }
+}
+
 TEST(LayerProfile, MissingLayersAreNamed) {
   EXPECT_THAT(message_of(R"({"1": {"2": {"0": [0, 0, 0], "2": [0, 0, 0]}}})"),
               HasSubstr("layer 1 is missing"));
