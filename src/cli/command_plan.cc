@@ -247,11 +247,21 @@ int plan_command(const PlanFlags& flags) {
   const CostTable& costs = *problem.cluster.costs;
   SearchProgress progress;
   request.progress = &progress;
-  const PlanResult result = while_showing([&] { return progress_text(progress); },
-                                          [&] { return find(request, cluster, costs); });
+  PlanResult result = while_showing([&] { return progress_text(progress); },
+                                    [&] { return find(request, cluster, costs); });
   request.progress = nullptr;
   if (!result.plan) {
     return report_no_plan(flags, problem, request, find, result);
+  }
+  BoundCertificate certificate;
+  if (!flags.output.empty() || result.stop_reason == StopReason::kFeasible) {
+    certificate = while_showing(
+        [] { return "proving a bound without the search"; },
+        [&] {
+          return certify_bound(request.graph, request.batch, request.precision, cluster, costs);
+        });
+    // Holds for every plan; a search that a limit ended may not have come as far.
+    result.lower_bound = std::max(result.lower_bound, certificate.lower_bound());
   }
   if (flags.refine > 0) {
     return report_refined(flags, problem, request, result);
@@ -265,11 +275,6 @@ int plan_command(const PlanFlags& flags) {
   prediction.space = result.space;
   prediction.gap = flags.gap;
   if (!flags.output.empty()) {
-    const BoundCertificate certificate = while_showing(
-        [] { return "writing the certificate of the bound"; },
-        [&] {
-          return certify_bound(request.graph, request.batch, request.precision, cluster, costs);
-        });
     for (const CountBound& one : certificate.counts) {
       prediction.certificate.push_back({one.num_microbatches, one.bound});
     }

@@ -155,7 +155,7 @@ class PipelineSearch::Impl {
 
   void sharpen(double step_weight) {
     constexpr int kMostSharpenings = 100;
-    if (!relax(step_weight, InFlight::kRounded, kMostSharpenings)) {
+    if (!relax(step_weight, InFlight::kExact, kMostSharpenings)) {
       return;
     }
     constexpr int kMostRounds = 400;
