@@ -101,43 +101,80 @@ class PlanSearch {
 };
 
 // What is left of a limit for plans of simpler spaces, should it end the search without proof.
-double seconds_of_simpler_spaces(Seconds limit) { return std::min(0.4 * limit.count, 5.0); }
+double seconds_of_simpler_spaces(const PlanRequest& request) {
+  return std::min(0.4 * request.time_limit.count, request.free_axes > 1 ? 8.0 : 5.0);
+}
 
-// The result of a search that a limit ended, at least as good as the quick methods' plans.
-void improve_by_simpler_spaces(const PlanRequest& request,
-                               const Cluster& cluster,
-                               const CostTable& costs,
-                               const Deadline& deadline,
-                               PlanResult& result) {
-  PlanRequest simpler = request;
-  simpler.runner_ups = RunnerUps::kSkip;
-  simpler.progress = nullptr;
-  // The quickest first (docs/planner.md): the slower ones may find nothing in what is left.
-  for (const auto find : {find_uniap_intra_plan,
-                          find_galvatron_plan,
-                          find_amp_plan,
-                          find_uniap_plan,
-                          find_piper_graph_plan,
-                          find_uniap_inter_plan,
-                          find_megatron_plan,
-                          find_alpa_plan}) {
-    if (deadline.has_passed()) {
-      return;
+// The result of a search that a limit ended, at least as good as plans of simpler spaces.
+class SimplerSpaces {
+ public:
+  SimplerSpaces(const PlanRequest& request,
+                const Cluster& cluster,
+                const CostTable& costs,
+                const Deadline& deadline,
+                PlanResult& result)
+      : request_(request),
+        simpler_(request),
+        cluster_(cluster),
+        costs_(costs),
+        deadline_(deadline),
+        result_(result) {
+    simpler_.runner_ups = RunnerUps::kSkip;
+    simpler_.progress = nullptr;
+  }
+
+  void search() {
+    if (request_.free_axes > 1) {
+      search_one_axis();
     }
-    simpler.time_limit = Seconds(deadline.seconds_left());
-    PlanResult other = find(simpler, cluster, costs);
-    if (other.plan && planning::is_in_space(*other.plan, request, cluster) &&
-        (!result.plan || other.step_time < result.step_time)) {
-      result.plan = std::move(other.plan);
-      result.step_time = other.step_time;
-      const auto proved = static_cast<double>(result.lower_bound.count) * (1 + request.gap);
-      result.stop_reason = proved >= static_cast<double>(result.step_time.count)
-                               ? StopReason::kOptimal
-                               : StopReason::kFeasible;
-      result.lower_bound = std::min(result.lower_bound, result.step_time);
+    // The quickest first (docs/planner.md): the slower ones may find nothing in what is left.
+    for (const auto find : {find_uniap_intra_plan,
+                            find_galvatron_plan,
+                            find_amp_plan,
+                            find_uniap_plan,
+                            find_piper_graph_plan,
+                            find_uniap_inter_plan,
+                            find_megatron_plan,
+                            find_alpa_plan}) {
+      if (deadline_.has_passed()) {
+        return;
+      }
+      simpler_.time_limit = Seconds(deadline_.seconds_left());
+      consider(find(simpler_, cluster_, costs_));
     }
   }
-}
+
+ private:
+  // One free axis for ten thousand options of a layer: the same search comes much further.
+  void search_one_axis() {
+    constexpr double kShare = 0.6;
+    PlanRequest request = simpler_;
+    request.free_axes = 1;
+    const Deadline deadline = Deadline::after(kShare * deadline_.seconds_left(), request.stop);
+    consider(PlanSearch(request, cluster_, costs_, deadline).search());
+  }
+
+  void consider(PlanResult other) {
+    if (!other.plan || !planning::is_in_space(*other.plan, request_, cluster_) ||
+        (result_.plan && other.step_time >= result_.step_time)) {
+      return;
+    }
+    result_.plan = std::move(other.plan);
+    result_.step_time = other.step_time;
+    const auto proved = static_cast<double>(result_.lower_bound.count) * (1 + request_.gap);
+    result_.stop_reason = proved >= static_cast<double>(result_.step_time.count)
+                              ? StopReason::kOptimal
+                              : StopReason::kFeasible;
+    result_.lower_bound = std::min(result_.lower_bound, result_.step_time);
+  }
+
+  const PlanRequest& request_;
+  PlanRequest simpler_;
+  const Cluster& cluster_;
+  const CostTable& costs_;
+  const Deadline& deadline_;
+  PlanResult& result_;
+};
 
 }  // namespace
 
@@ -148,11 +185,11 @@ PlanResult find_plan(const PlanRequest& request, const Cluster& cluster, const C
   const double limit = request.time_limit.count;
   const bool is_limited = limit < 1e9;  // deadline.h
   const planning::Deadline end_of_search = planning::Deadline::after(
-      is_limited ? limit - seconds_of_simpler_spaces(request.time_limit) : limit, request.stop);
+      is_limited ? limit - seconds_of_simpler_spaces(request) : limit, request.stop);
   PlanResult result = PlanSearch(request, cluster, costs, end_of_search).search();
   if (result.stop_reason == StopReason::kFeasible ||
       result.stop_reason == StopReason::kLimitReached) {
-    improve_by_simpler_spaces(request, cluster, costs, deadline, result);
+    SimplerSpaces(request, cluster, costs, deadline, result).search();
   }
   if (result.stop_reason == StopReason::kInfeasible && request.runner_ups == RunnerUps::kFind) {
     result.infeasibility = planning::explain_infeasible(request, cluster, costs, deadline);
