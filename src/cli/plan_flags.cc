@@ -138,7 +138,10 @@ void add_plan_flags(CLI::App& command, PlanFlags& flags) {
   command.add_option("--time-limit", flags.time_limit_s, "seconds; 0: none")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
-  command.add_option("--threads", flags.threads, "0: all cores; the plan does not depend on it")
+  command
+      .add_option("--threads",
+                  flags.threads,
+                  "at most so many; the search takes one, the plan depends on none")
       ->check(CLI::Range(0, 1024));
   command
       .add_option("--refine",

@@ -70,7 +70,7 @@ struct PlanRequest {
   Seconds time_limit{1e9};
   Seconds explanation_limit{5};  // of the search, within time_limit, for why nothing fits
   const std::atomic<bool>* stop = nullptr;  // ends the search, as the time limit does, once true
-  int threads = 0;                          // 0: hardware; the result does not depend on it
+  int threads = 0;                          // at most so many (0: any); the search takes one
   RunnerUps runner_ups = RunnerUps::kFind;
   SearchProgress* progress = nullptr;  // kept current by find_plan if set
 };
