@@ -11,7 +11,7 @@ namespace shardwise::planning {
 namespace {
 
 // What is done next about a combination: each step costs more than the one before.
-enum class Step { kRelax, kTighten, kTry, kSharpen, kSolve, kNothing };
+enum class Step { kRelax, kTry, kTighten, kSharpen, kSolve, kNothing };
 
 constexpr int kFewSharpenings = 10;
 
@@ -87,6 +87,9 @@ class CombinationSearch::Impl {
       if (combination->search->bound() < incumbent_.cutoff()) {
         combination->search->try_equal_stages(combination->coarse_weight);
         combination->is_tried = true;
+        if (combination->next == Step::kTry) {
+          combination->next = Step::kTighten;
+        }
       }
       combination->search->release();
     }
@@ -141,14 +144,14 @@ class CombinationSearch::Impl {
         if (search.relax(combination.coarse_weight, InFlight::kOne, 0)) {
           search.relax(combination.coarse_weight, InFlight::kRounded, 0);
         }
+        combination.next = combination.is_tried ? Step::kTighten : Step::kTry;
+        break;
+      case Step::kTry:
+        search.try_equal_stages(combination.coarse_weight);
         combination.next = Step::kTighten;
         break;
       case Step::kTighten:
         search.relax(combination.coarse_weight, InFlight::kExact, kFewSharpenings);
-        combination.next = combination.is_tried ? Step::kSharpen : Step::kTry;
-        break;
-      case Step::kTry:
-        search.try_equal_stages(combination.coarse_weight);
         combination.next = Step::kSharpen;
         break;
       case Step::kSharpen:
@@ -156,8 +159,9 @@ class CombinationSearch::Impl {
         combination.next = Step::kSolve;
         break;
       case Step::kSolve:
-        search.solve();
-        combination.next = Step::kNothing;
+        if (!search.solve()) {
+          combination.next = Step::kNothing;
+        }
         break;
       case Step::kNothing:
         break;

@@ -180,24 +180,23 @@ class PipelineSearch::Impl {
     }
   }
 
-  void solve() {
-    sharpen(step_weight_);
-    if (bound_ >= incumbent_.cutoff()) {
-      return;
+  bool solve() {
+    if (width_ == kFirstWindow) {
+      sharpen(step_weight_);
+      if (bound_ >= incumbent_.cutoff()) {
+        return false;
+      }
+      try_candidates();
     }
-    try_candidates();
     // Plans a little above the bound first: fronts within a narrow window are small, and mostly the
     // best plan is there. What the window does not hold raises the bound to its edge.
-    for (double width = kFirstWindow; bound_ < incumbent_.cutoff(); width *= kWindowGrowth) {
-      target_ = width < 1 ? bound_ * (1 + width) : kForbidden;
-      const double proved = search_exactly();
-      const double edge = std::min(target_, incumbent_.cutoff());
-      target_ = kForbidden;
-      bound_ = std::max(bound_, std::min(proved, edge));
-      if (proved < edge) {
-        return;  // a limit on labels was hit
-      }
-    }
+    target_ = width_ < 1 ? bound_ * (1 + width_) : kForbidden;
+    const double proved = search_exactly();
+    const double edge = std::min(target_, incumbent_.cutoff());
+    target_ = kForbidden;
+    bound_ = std::max(bound_, std::min(proved, edge));
+    width_ *= kWindowGrowth;
+    return proved >= edge && bound_ < incumbent_.cutoff();  // else a limit on labels was hit
   }
 
  private:
@@ -867,6 +866,7 @@ class PipelineSearch::Impl {
   double bound_ = 0;
   int only_size_ = 0;                                  // > 0: of all stages, try_equal_stages()
   int longest_run_ = std::numeric_limits<int>::max();  //
+  double width_ = kFirstWindow;                        // of the next window above the bound
   double target_ = kForbidden;                         // edge of the window being searched
   bool is_complete_ = true;
   double bound_weight_ = 0;  // at most step_weight_: what the bounds in to_go_ are made with
@@ -900,6 +900,6 @@ void PipelineSearch::try_equal_stages(double step_weight) { impl_->try_equal_sta
 void PipelineSearch::release() { impl_->release(); }
 double PipelineSearch::step_weight() const { return impl_->step_weight(); }
 void PipelineSearch::sharpen(double step_weight) { impl_->sharpen(step_weight); }
-void PipelineSearch::solve() { impl_->solve(); }
+bool PipelineSearch::solve() { return impl_->solve(); }
 
 }  // namespace shardwise::planning

@@ -55,9 +55,10 @@ class PipelineSearch {
   // Raises the bound and sharpens the stages on the best path, while the bound stays below the
   // incumbent and that pays.
   void sharpen(double step_weight);
-  // Closes what is left between bound and incumbent: improves the incumbent or raises the bound to
-  // it. The bound stays below only if a limit (time, labels) was hit.
-  void solve();
+  // Searches exactly in a window above the bound, wider each time: improves the incumbent or raises
+  // the bound to the window's edge. True: another window is left. False and a bound below the
+  // incumbent: a limit on labels was hit.
+  bool solve();
   // Forgets all but the bound.
   void release();
 
