@@ -112,7 +112,7 @@ function(shardwise_module name)
     target_link_libraries(${name}_test PRIVATE ${library} shardwise_warnings GTest::gmock
                                                GTest::gmock_main)
     add_test(NAME ${name}_test COMMAND ${name}_test)
-    set_tests_properties(${name}_test PROPERTIES LABELS unit TIMEOUT 600)
+    set_tests_properties(${name}_test PROPERTIES LABELS unit TIMEOUT ${SHARDWISE_TEST_LIMIT})
     shardwise_test_properties(${name}_test)
   endif()
   if(benches AND benchmark_FOUND)
