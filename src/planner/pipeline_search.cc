@@ -85,7 +85,6 @@ class PipelineSearch::Impl {
   }
 
   double bound() const { return bound_; }
-  double step_weight() const { return step_weight_; }
 
   // False: proved that nothing beats the incumbent.
   bool find_reach(double step_weight) {
@@ -898,7 +897,6 @@ bool PipelineSearch::relax(double step_weight, InFlight in_flight, int sharpenin
 void PipelineSearch::raise_to(double bound) { impl_->raise_to(bound); }
 void PipelineSearch::try_equal_stages(double step_weight) { impl_->try_equal_stages(step_weight); }
 void PipelineSearch::release() { impl_->release(); }
-double PipelineSearch::step_weight() const { return impl_->step_weight(); }
 void PipelineSearch::sharpen(double step_weight) { impl_->sharpen(step_weight); }
 bool PipelineSearch::solve() { return impl_->solve(); }
 

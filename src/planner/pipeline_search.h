@@ -39,10 +39,8 @@ class PipelineSearch {
 
   // Proved: no plan of this shape is faster. Infinite if nothing fits.
   double bound() const;
-  // w above.
-  double step_weight() const;
-  // What follows takes any weight up to w: less gives weaker bounds, which more numbers of stages
-  // share. Raises the bound by the aggregated relaxation, once there is a plan;
+  // What follows takes any weight up to w above: less gives weaker bounds, which more numbers of
+  // stages share. Raises the bound by the aggregated relaxation, once there is a plan;
   // `sharpenings`: how often stages may be looked at more closely for that. False: no plan of this
   // shape beats the incumbent.
   bool relax(double step_weight, InFlight in_flight, int sharpenings);
