@@ -69,7 +69,7 @@ OpKey op_key(const Op& op, std::span<const std::int64_t> local_sizes, Precision 
   key.precision = precision;
   switch (op.kind) {
     case OpKind::kEmbedding:
-      key.sizes = {sizes.of("b") * sizes.of("s"), sizes.of("v"), sizes.of("h")};
+      key.sizes = {sizes.all(op.inputs[0]), sizes.of("v"), sizes.of("h")};
       break;
     case OpKind::kPositionEmbedding:
       key.sizes = {sizes.of("b") * sizes.of("s"), sizes.of("h")};
@@ -113,6 +113,8 @@ OpKey op_key(const Op& op, std::span<const std::int64_t> local_sizes, Precision 
       key.variant = attributes.function;
       [[fallthrough]];
     case OpKind::kAdd:
+    case OpKind::kStack:
+    case OpKind::kUnstack:
       key.sizes = {sizes.all(op.outputs[0])};
       break;
     case OpKind::kCrossEntropy:

@@ -226,6 +226,9 @@ Seconds OpModel::time(const Op& op,
     case OpKind::kConv2d:
       time = std::max(stream(traffic), convolution(key, direction));
       break;
+    case OpKind::kStack:
+    case OpKind::kUnstack:
+      return Seconds(0);  // views: no kernel is launched
     default:
       time = std::max(elementwise(key, traffic),
                       definition.work(op, sizes, direction).count / (peak_ * sustained()));

@@ -74,6 +74,10 @@ TensorIndex BlockBuilder::tokens(const std::string& name) {
   return add_integers(name, TensorKind::kTokens, {batch_axis(), sequence_axis()});
 }
 
+TensorIndex BlockBuilder::token_pairs() {
+  return add_integers("tokens", TensorKind::kTokens, {batch_axis(), sequence_axis(), pair_axis()});
+}
+
 TensorIndex BlockBuilder::targets() {
   return add_integers("targets", TensorKind::kTargets, {batch_axis(), sequence_axis()});
 }
@@ -94,7 +98,7 @@ TensorIndex BlockBuilder::embedding(const std::string& op_name,
   const LoopAxis h{"h", width, AxisSharding::kEven};
   const TensorIndex table =
       add_parameter(op_name + ".weight", {vocabulary, width}, Initializer::kNormal, stddev, true);
-  const TensorIndex out = add_activation(op_name, {batch_axis(), sequence_axis(), h});
+  const TensorIndex out = add_activation(op_name, joined(dims_[at(tokens)], {h}));
   OpAxes axes;
   Op op;
   op.kind = OpKind::kEmbedding;
@@ -254,6 +258,40 @@ TensorIndex BlockBuilder::gated_activation(const std::string& op_name,
 
 TensorIndex BlockBuilder::add(const std::string& op_name, TensorIndex x, TensorIndex y) {
   return elementwise(OpKind::kAdd, op_name, {x, y}, dims_[at(x)], {});
+}
+
+TensorIndex BlockBuilder::stack(const std::string& op_name, TensorIndex x, TensorIndex y) {
+  Axes pair_axes = dims_[at(x)];
+  pair_axes.insert(pair_axes.end() - 1, pair_axis());
+  const TensorIndex out = add_activation(op_name, pair_axes);
+  OpAxes axes;
+  Op op;
+  op.kind = OpKind::kStack;
+  op.name = op_name;
+  for (const TensorIndex input : {x, y}) {
+    op.inputs.push_back({input, axes.dims(dims_[at(input)])});
+  }
+  op.outputs = {{out, axes.dims(pair_axes)}};
+  op.axes = axes.take();
+  block_.ops.push_back(std::move(op));
+  return out;
+}
+
+std::pair<TensorIndex, TensorIndex> BlockBuilder::unstack(const std::string& op_name,
+                                                          TensorIndex pair) {
+  Axes axes_of_one = dims_[at(pair)];
+  axes_of_one.erase(axes_of_one.end() - 2);
+  const TensorIndex first = add_activation(op_name + ".0", axes_of_one);
+  const TensorIndex second = add_activation(op_name + ".1", axes_of_one);
+  OpAxes axes;
+  Op op;
+  op.kind = OpKind::kUnstack;
+  op.name = op_name;
+  op.inputs = {{pair, axes.dims(dims_[at(pair)])}};
+  op.outputs = {{first, axes.dims(axes_of_one)}, {second, axes.dims(axes_of_one)}};
+  op.axes = axes.take();
+  block_.ops.push_back(std::move(op));
+  return {first, second};
 }
 
 TensorIndex BlockBuilder::elementwise(OpKind kind,

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "graph/op.h"
@@ -21,6 +22,7 @@ class BlockBuilder {
   TensorIndex boundary_input(std::int64_t width);
   TensorIndex boundary_input(const std::string& name, const Axes& axes);
   TensorIndex tokens(const std::string& name = "tokens");
+  TensorIndex token_pairs();  // [b, s, 2]: of encoder and decoder
   TensorIndex targets();
   TensorIndex labels();
   // Pixels [b, channels, size, size] of the data.
@@ -28,7 +30,8 @@ class BlockBuilder {
   void boundary_output(TensorIndex tensor);
 
   // Parameter tensors are called op_name + ".weight" / ".bias". `stddev` is the start of weights.
-  // Table [v, h]; v is kPadded. The table may be shared with a head through Graph::tied.
+  // One row of the table [v, h] for each token; v is kPadded. The table may be shared with a head
+  // through Graph::tied.
   TensorIndex embedding(const std::string& op_name,
                         TensorIndex tokens,
                         std::int64_t vocabulary,
@@ -94,6 +97,9 @@ class BlockBuilder {
                                TensorIndex up,
                                const std::string& function);
   TensorIndex add(const std::string& op_name, TensorIndex x, TensorIndex y);
+  // x and y [b, s, h] <-> [b, s, 2, h]
+  TensorIndex stack(const std::string& op_name, TensorIndex x, TensorIndex y);
+  std::pair<TensorIndex, TensorIndex> unstack(const std::string& op_name, TensorIndex pair);
   // y [b, s, h] times function(g) of g [b, s, 1]
   TensorIndex row_gate(const std::string& op_name,
                        TensorIndex y,
@@ -174,6 +180,8 @@ class BlockBuilder {
                           const OpAttributes& attributes);
   LoopAxis batch_axis() const;
   LoopAxis sequence_axis() const;
+  // The dimension of two tensors in one.
+  static LoopAxis pair_axis() { return {"p", 2, AxisSharding::kNever}; }
 
   Block block_;
   std::int64_t microbatch_;

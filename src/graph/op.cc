@@ -10,12 +10,6 @@ namespace shardwise {
 
 namespace {
 
-bool is_tied_alias(const Graph& graph, int layer, TensorIndex tensor) {
-  return std::any_of(graph.tied.begin(), graph.tied.end(), [&](const TiedParameter& tied) {
-    return tied.alias_layer == layer && tied.alias_tensor == tensor;
-  });
-}
-
 void check_operand(const Block& block, const Op& op, const Operand& operand) {
   SHARDWISE_CHECK(operand.tensor >= 0 && operand.tensor < static_cast<int>(block.tensors.size()),
                   op.name);
@@ -59,13 +53,21 @@ std::int64_t element_count(const std::vector<std::int64_t>& shape) {
   return count;
 }
 
+bool is_alias(const Graph& graph, int layer, TensorIndex tensor) {
+  const auto is_this = [&](const TiedParameter& tied) {
+    return tied.alias_layer == layer && tied.alias_tensor == tensor;
+  };
+  return std::any_of(graph.tied.begin(), graph.tied.end(), is_this) ||
+         std::any_of(graph.copied.begin(), graph.copied.end(), is_this);
+}
+
 std::int64_t parameter_count(const Graph& graph) {
   std::int64_t count = 0;
   for (int layer = 0; layer < static_cast<int>(graph.layers.size()); ++layer) {
     const Block& block = graph.block_of(layer);
     for (TensorIndex t = 0; t < static_cast<int>(block.tensors.size()); ++t) {
       const Tensor& tensor = block.tensors[static_cast<std::size_t>(t)];
-      if (tensor.kind == TensorKind::kParameter && !is_tied_alias(graph, layer, t)) {
+      if (tensor.kind == TensorKind::kParameter && !is_alias(graph, layer, t)) {
         count += element_count(tensor.shape);
       }
     }
@@ -115,23 +117,6 @@ bool contains_axis(const Operand& operand, int axis) {
 
 std::string to_string(OpKind kind) { return std::string(definition_of(kind).name); }
 
-bool is_chain(const Graph& graph) {
-  return std::all_of(graph.blocks.begin(), graph.blocks.end(), [](const Block& block) {
-    return block.inputs.size() <= 1 && block.outputs.size() <= 1;
-  });
-}
-
-void require_chain(const Graph& graph) {
-  for (const Layer& layer : graph.layers) {
-    const Block& block = graph.blocks[static_cast<std::size_t>(layer.block)];
-    if (block.inputs.size() > 1 || block.outputs.size() > 1) {
-      throw InputError("model " + graph.model_type,
-                       "expected layers that hand one tensor to the next, found " + layer.name +
-                           " with several; such models can be read and counted, not planned yet");
-    }
-  }
-}
-
 void check_graph(const Graph& graph) {
   for (const Block& block : graph.blocks) {
     check_block(block);
@@ -143,13 +128,11 @@ void check_graph(const Graph& graph) {
   for (std::size_t k = 0; k + 1 < graph.layers.size(); ++k) {
     const Block& before = graph.block_of(static_cast<int>(k));
     const Block& after = graph.block_of(static_cast<int>(k + 1));
-    SHARDWISE_CHECK(!before.outputs.empty() && before.outputs.size() == after.inputs.size(),
-                    graph.layers[k].name + ": the next layer takes what this one hands on");
-    for (std::size_t t = 0; t < before.outputs.size(); ++t) {
-      SHARDWISE_CHECK(before.tensors[static_cast<std::size_t>(before.outputs[t])].shape ==
-                          after.tensors[static_cast<std::size_t>(after.inputs[t])].shape,
-                      graph.layers[k].name + ": boundary shapes differ");
-    }
+    SHARDWISE_CHECK(before.outputs.size() == 1 && after.inputs.size() == 1,
+                    graph.layers[k].name + ": layers are a chain that hands on one tensor");
+    SHARDWISE_CHECK(before.tensors[static_cast<std::size_t>(before.outputs[0])].shape ==
+                        after.tensors[static_cast<std::size_t>(after.inputs[0])].shape,
+                    graph.layers[k].name + ": boundary shapes differ");
   }
 }
 

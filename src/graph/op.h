@@ -38,8 +38,10 @@ enum class OpKind {
   kConv2d,             // b c yy xx, o c k l -> b o y x
   kBatchNorm,          // b c y x, c, c -> b c y x
   kMaxPool,            // b c yy xx -> b c y x
+  kStack,              // b s h, b s h -> b s p h
+  kUnstack,            // b s p h -> b s h, b s h
 };
-inline constexpr int kNumOpKinds = 25;
+inline constexpr int kNumOpKinds = 27;
 
 // What may be done to a loop axis.
 enum class AxisSharding {
@@ -139,9 +141,9 @@ struct Block {
   std::string name;
   std::vector<Tensor> tensors;
   std::vector<Op> ops;
-  // The boundary: tensors that come from the layer before and go to the layer after, in the same
-  // order; none before the first and after the last layer. Mostly one hidden state; a decoder that
-  // attends to an encoder also hands on the encoder's output, which is input and output at once.
+  // The boundary: the tensor that comes from the layer before and the one that goes to the layer
+  // after; none before the first and after the last layer. Layers that hand on two hand on a stack
+  // of them (kStack). Several inputs: a block of its own, for tests of kernels.
   std::vector<TensorIndex> inputs;
   std::vector<TensorIndex> outputs;
 };
@@ -167,21 +169,21 @@ struct Graph {
   std::vector<Block> blocks;
   std::vector<Layer> layers;  // first holds the embedding, last the loss
   std::vector<TiedParameter> tied;
+  // Small parameters of which every layer that uses them holds a copy of its own, counted once.
+  // Left out of plans and their prices: the sum of the copies' gradients, once a step.
+  std::vector<TiedParameter> copied;
 
   const Block& block_of(int layer) const {
     return blocks[static_cast<std::size_t>(layers[static_cast<std::size_t>(layer)].block)];
   }
 };
 
-// Whether every layer hands one tensor to the next: what plans describe.
-bool is_chain(const Graph& graph);
-// Throws InputError that names the model if not.
-void require_chain(const Graph& graph);
-
 // Product of the dimensions.
 std::int64_t element_count(const std::vector<std::int64_t>& shape);
 
-// Trainable parameters, tied ones once.
+// Whether this parameter holds the values of another one, tied or copied.
+bool is_alias(const Graph& graph, int layer, TensorIndex tensor);
+// Trainable parameters, aliases left out.
 std::int64_t parameter_count(const Graph& graph);
 
 // Ops of the block that read tensor `t`, as (op, input index), in op order.

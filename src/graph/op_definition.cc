@@ -34,6 +34,8 @@ const OpDefinition& definition_of(OpKind kind) {
       conv2d_definition(),
       batch_norm_definition(),
       max_pool_definition(),
+      stack_definition(),
+      unstack_definition(),
   };
   const OpDefinition& definition = definitions[static_cast<std::size_t>(kind)];
   SHARDWISE_CHECK(definition.kind == kind, "op definitions stand in the order of OpKind");

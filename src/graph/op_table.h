@@ -31,6 +31,8 @@ OpDefinition global_pool_definition();
 OpDefinition conv2d_definition();
 OpDefinition batch_norm_definition();
 OpDefinition max_pool_definition();
+OpDefinition stack_definition();
+OpDefinition unstack_definition();
 
 // 4 x `pairs` x `width` operations for the scores and the weighted values of attention; backward
 // recomputes the scores: 5 products to forward's 2 (Dao, FlashAttention-2, section 3.1).

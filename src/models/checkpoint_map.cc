@@ -14,15 +14,6 @@ namespace shardwise {
 
 namespace {
 
-bool is_tied_alias(const Graph& graph, int layer, TensorIndex tensor) {
-  for (const TiedParameter& tied : graph.tied) {
-    if (tied.alias_layer == layer && tied.alias_tensor == tensor) {
-      return true;
-    }
-  }
-  return false;
-}
-
 CheckpointMap build_map(const ModelConfig& config, const Graph& graph, CheckpointForm form) {
   const ModelFamily& family = family_of(config);
   const int last = static_cast<int>(graph.layers.size()) - 1;
@@ -34,7 +25,7 @@ CheckpointMap build_map(const ModelConfig& config, const Graph& graph, Checkpoin
     const std::vector<Tensor>& tensors = graph.block_of(layer).tensors;
     for (int t = 0; t < static_cast<int>(tensors.size()); ++t) {
       const Tensor& tensor = tensors[static_cast<std::size_t>(t)];
-      if (tensor.kind == TensorKind::kParameter && !is_tied_alias(graph, layer, t)) {
+      if (tensor.kind == TensorKind::kParameter && !is_alias(graph, layer, t)) {
         map.push_back({layer,
                        t,
                        family.file_slices({part,

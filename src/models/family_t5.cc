@@ -1,10 +1,14 @@
 // T5 (Raffel et al., JMLR 2020): an encoder and a decoder that attends to it, RMS norms, no biases,
 // scores with a learned bias by relative position that all layers of a stack share.
 //
-// Layers: "encoder.embedding", "encoder.layer.0", ..., "decoder.embedding", "decoder.layer.0", ...,
-// "head". From the decoder's embedding to its last layer the encoder's output travels beside the
-// decoder's hidden state, so the layers are no chain (graph/op.h: is_chain). Both stacks read
-// `sequence` tokens.
+// Layers: "embedding", "encoder.layer.0", ..., "decoder.layer.0", ..., "head". They are a chain
+// that hands on pairs [b, s, 2, h]: the encoder's hidden state with the decoder's embedded tokens,
+// then the encoder's output with the decoder's hidden state. So the shared table is read once, by
+// the first layer, for both; both stacks read `sequence` tokens.
+//
+// Left out: a pair has one layout; what travels along is kept once a layer where backward reads it,
+// though it is the same tensor in all of a stage; sums of the relative biases' gradients
+// (graph/op.h: Graph::copied).
 #include <fmt/format.h>
 
 #include "core/errors.h"
@@ -110,50 +114,45 @@ TensorIndex mlp_half(BlockBuilder& builder, TensorIndex x, const ModelConfig& co
   return builder.add("mlp.add", x, builder.linear("mlp.down", active, {f}, {h}, false, stddev));
 }
 
-TensorIndex token_embedding(BlockBuilder& builder, const ModelConfig& config) {
-  return builder.embedding(
-      "token", builder.tokens(), config.vocabulary, config.hidden_size, config.initializer_range);
-}
-
-Block encoder_embedding(const ModelConfig& config, const BatchShape& shape) {
-  BlockBuilder builder("encoder.embedding", shape.microbatch, shape.sequence);
-  builder.boundary_output(token_embedding(builder, config));
-  return std::move(builder).build();
-}
-
-Block encoder_layer(const ModelConfig& config, const BatchShape& shape) {
-  BlockBuilder builder("encoder", shape.microbatch, shape.sequence);
-  const TensorIndex x = builder.boundary_input(config.hidden_size);
-  const TensorIndex y = attention_half(builder, x, x, {.name = "attention"}, config);
-  builder.boundary_output(mlp_half(builder, y, config));
-  return std::move(builder).build();
-}
-
-// Also ends the encoder: what the decoder reads is normed.
-Block decoder_embedding(const ModelConfig& config, const BatchShape& shape) {
-  BlockBuilder builder("decoder.embedding", shape.microbatch, shape.sequence);
-  const TensorIndex x = builder.boundary_input(config.hidden_size);
-  const TensorIndex memory = builder.rms_norm("encoder.norm", x, config.norm_epsilon);
-  builder.boundary_output(token_embedding(builder, config));
-  builder.boundary_output(memory);
+Block embedding(const ModelConfig& config, const BatchShape& shape) {
+  BlockBuilder builder("embedding", shape.microbatch, shape.sequence);
+  builder.boundary_output(builder.embedding("token",
+                                            builder.token_pairs(),
+                                            config.vocabulary,
+                                            config.hidden_size,
+                                            config.initializer_range));
   return std::move(builder).build();
 }
 
 enum class Place { kInner, kLast };
 
+TensorIndex pair_input(BlockBuilder& builder, const ModelConfig& config, const BatchShape& shape) {
+  return builder.boundary_input(
+      "input", {{"s", shape.sequence}, {"p", 2, AxisSharding::kNever}, {"h", config.hidden_size}});
+}
+
+// What the decoder reads is normed.
+Block encoder_layer(const ModelConfig& config, const BatchShape& shape, Place place) {
+  BlockBuilder builder("encoder", shape.microbatch, shape.sequence);
+  const auto [x, embedded] = builder.unstack("parts", pair_input(builder, config, shape));
+  const TensorIndex y = attention_half(builder, x, x, {.name = "attention"}, config);
+  TensorIndex z = mlp_half(builder, y, config);
+  if (place == Place::kLast) {
+    z = builder.rms_norm("encoder.norm", z, config.norm_epsilon);
+  }
+  builder.boundary_output(builder.stack("pair", z, embedded));
+  return std::move(builder).build();
+}
+
 Block decoder_layer(const ModelConfig& config, const BatchShape& shape, Place place) {
   BlockBuilder builder("decoder", shape.microbatch, shape.sequence);
-  const TensorIndex x = builder.boundary_input(config.hidden_size);
-  const TensorIndex memory =
-      builder.boundary_input("memory", {{"s", shape.sequence}, {"h", config.hidden_size}});
+  const auto [memory, x] = builder.unstack("parts", pair_input(builder, config, shape));
   const TensorIndex y =
       attention_half(builder, x, x, {.name = "attention", .causal = true}, config);
   const TensorIndex z =
       attention_half(builder, y, memory, {.name = "cross_attention", .crosses = true}, config);
-  builder.boundary_output(mlp_half(builder, z, config));
-  if (place == Place::kInner) {
-    builder.boundary_output(memory);
-  }
+  const TensorIndex hidden = mlp_half(builder, z, config);
+  builder.boundary_output(place == Place::kLast ? hidden : builder.stack("pair", memory, hidden));
   return std::move(builder).build();
 }
 
@@ -164,33 +163,34 @@ Block head(const ModelConfig& config, const BatchShape& shape) {
   return std::move(builder).build();
 }
 
-void build(const ModelConfig& config, const BatchShape& shape, GraphAssembler& assembler) {
-  const auto stack = [&](const std::string& name, std::int64_t layers, auto make) {
-    for (std::int64_t layer = 0; layer < layers; ++layer) {
-      const bool is_last = layer + 1 == layers;
-      assembler.add(fmt::format("{}.layer.{}", name, layer), name + (is_last ? ".last" : ""), [&] {
-        return make(is_last ? Place::kLast : Place::kInner);
-      });
-      if (layer > 0) {
-        assembler.tie(name + ".layer.0",
-                      "attention.core.bias",
-                      fmt::format("{}.layer.{}", name, layer),
-                      "attention.core.bias");
-      }
+using MakeLayer = Block (*)(const ModelConfig&, const BatchShape&, Place);
+
+void add_stack(const std::string& name,
+               std::int64_t layers,
+               MakeLayer make,
+               const ModelConfig& config,
+               const BatchShape& shape,
+               GraphAssembler& assembler) {
+  const std::string first = name + ".layer.0";
+  for (std::int64_t index = 0; index < layers; ++index) {
+    const std::string layer = fmt::format("{}.layer.{}", name, index);
+    const Place place = index + 1 == layers ? Place::kLast : Place::kInner;
+    assembler.add(layer, name + (place == Place::kLast ? ".last" : ""), [&] {
+      return make(config, shape, place);
+    });
+    if (index > 0) {
+      assembler.copy(first, layer, "attention.core.bias");
     }
-  };
-  assembler.add(
-      "encoder.embedding", "encoder.embedding", [&] { return encoder_embedding(config, shape); });
-  stack("encoder", config.num_layers, [&](Place) { return encoder_layer(config, shape); });
-  assembler.add(
-      "decoder.embedding", "decoder.embedding", [&] { return decoder_embedding(config, shape); });
-  stack("decoder", config.decoder_layers, [&](Place place) {
-    return decoder_layer(config, shape, place);
-  });
+  }
+}
+
+void build(const ModelConfig& config, const BatchShape& shape, GraphAssembler& assembler) {
+  assembler.add("embedding", "embedding", [&] { return embedding(config, shape); });
+  add_stack("encoder", config.num_layers, encoder_layer, config, shape, assembler);
+  add_stack("decoder", config.decoder_layers, decoder_layer, config, shape, assembler);
   assembler.add("head", "head", [&] { return head(config, shape); });
-  assembler.tie("encoder.embedding", "token.weight", "decoder.embedding", "token.weight");
   if (config.tied_embeddings) {
-    assembler.tie("encoder.embedding", "token.weight", "head", "linear.weight");
+    assembler.tie("embedding", "token.weight", "head", "linear.weight");
   }
 }
 
@@ -219,10 +219,8 @@ std::vector<FileSlice> file_slices(const NamedParameter& parameter, CheckpointFo
                                 {"norm", "decoder.final_layer_norm", 0},
                                 {"linear", "lm_head", 1}};
   const Tensor& tensor = parameter.tensor;
-  std::optional<FileSlice> slice;
-  if (parameter.layer.find(".layer.") == std::string_view::npos) {
-    slice = find_file_slice(kEnds, tensor, "");
-  } else {
+  std::optional<FileSlice> slice = find_file_slice(kEnds, tensor, "");
+  if (!slice) {
     const std::string block = block_of(parameter.layer);
     const bool is_decoder = parameter.layer.starts_with("decoder.");
     const std::string mlp = is_decoder ? "2." : "1.";

@@ -43,16 +43,29 @@ TensorIndex GraphAssembler::tensor_called(int layer, const std::string& name) co
   SHARDWISE_CHECK(false, "no tensor " + name + " in block " + block.name);
 }
 
+TiedParameter GraphAssembler::pair_of(const std::string& owner,
+                                      const std::string& owner_tensor,
+                                      const std::string& alias,
+                                      const std::string& alias_tensor) const {
+  TiedParameter pair;
+  pair.owner_layer = layer_called(owner);
+  pair.owner_tensor = tensor_called(pair.owner_layer, owner_tensor);
+  pair.alias_layer = layer_called(alias);
+  pair.alias_tensor = tensor_called(pair.alias_layer, alias_tensor);
+  return pair;
+}
+
 void GraphAssembler::tie(const std::string& owner,
                          const std::string& owner_tensor,
                          const std::string& alias,
                          const std::string& alias_tensor) {
-  TiedParameter tied;
-  tied.owner_layer = layer_called(owner);
-  tied.owner_tensor = tensor_called(tied.owner_layer, owner_tensor);
-  tied.alias_layer = layer_called(alias);
-  tied.alias_tensor = tensor_called(tied.alias_layer, alias_tensor);
-  graph_.tied.push_back(tied);
+  graph_.tied.push_back(pair_of(owner, owner_tensor, alias, alias_tensor));
+}
+
+void GraphAssembler::copy(const std::string& owner,
+                          const std::string& alias,
+                          const std::string& tensor) {
+  graph_.copied.push_back(pair_of(owner, tensor, alias, tensor));
 }
 
 Graph GraphAssembler::take() && {

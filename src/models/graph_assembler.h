@@ -23,6 +23,8 @@ class GraphAssembler {
            const std::string& owner_tensor,
            const std::string& alias,
            const std::string& alias_tensor);
+  // The same for a small parameter (graph/op.h: Graph::copied).
+  void copy(const std::string& owner, const std::string& alias, const std::string& tensor);
 
   // Requires a valid graph (check_graph).
   Graph take() &&;
@@ -30,6 +32,10 @@ class GraphAssembler {
  private:
   int layer_called(const std::string& name) const;
   TensorIndex tensor_called(int layer, const std::string& name) const;
+  TiedParameter pair_of(const std::string& owner,
+                        const std::string& owner_tensor,
+                        const std::string& alias,
+                        const std::string& alias_tensor) const;
 
   Graph graph_;
   std::map<std::string, int> block_of_kind_;

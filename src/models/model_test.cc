@@ -51,7 +51,7 @@ TEST(Graph, HasEmbeddingDecodersAndHead) {
     EXPECT_EQ(graph.model_type, type);
     EXPECT_EQ(graph.layers.back().name, "head");
     if (type == "t5" || type == "swin" || type == "wide_resnet") {
-      continue;  // other stacks of layers: family_test.cc
+      continue;  // other stacks of layers
     }
     ASSERT_EQ(graph.layers.size(), 4U);
     EXPECT_EQ(graph.layers[0].name, "embedding");
@@ -77,6 +77,26 @@ TEST(Graph, TiedHeadIsAnAliasOfTheEmbedding) {
             tensor_called(graph.blocks.front(), "token.weight").shape);
   EXPECT_THAT(build_graph(parse_tiny("gpt2"), 1, 8).tied, SizeIs(1));  // default of the class
   EXPECT_THAT(build_graph(parse_tiny("mistral"), 1, 8).tied, IsEmpty());
+}
+
+// Embedding, two encoder layers, two decoder layers and head hand on pairs but for the last one.
+TEST(Graph, EncoderAndDecoderAreOneChainOfPairs) {
+  const Graph graph = build_graph(parse_tiny("t5"), 3, 8);
+  ASSERT_THAT(graph.layers, SizeIs(6));
+  for (int layer = 1; layer <= 4; ++layer) {
+    const Block& block = graph.block_of(layer);
+    EXPECT_THAT(block.tensors[static_cast<std::size_t>(block.inputs[0])].shape,
+                ElementsAre(3, 8, 2, 32));
+  }
+  EXPECT_EQ(graph.layers[3].name, "decoder.layer.0");
+  EXPECT_THAT(tensor_called(graph.block_of(0), "tokens").shape, ElementsAre(3, 8, 2));
+  EXPECT_THAT(tensor_called(graph.block_of(5), "input").shape, ElementsAre(3, 8, 32));
+  ASSERT_THAT(graph.tied, SizeIs(1));  // embedding and head
+  EXPECT_EQ(graph.tied[0].alias_layer, 5);
+  ASSERT_THAT(graph.copied, SizeIs(2));  // relative positions of the second layers
+  EXPECT_EQ(graph.copied[0].owner_layer, 1);
+  EXPECT_EQ(graph.copied[0].alias_layer, 2);
+  EXPECT_EQ(graph.copied[1].owner_layer, 3);
 }
 
 TEST(Graph, KeyValueHeadsAndQueriesPerHeadAreAxes) {

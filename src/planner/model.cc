@@ -47,7 +47,6 @@ bool saves_output(const Block& block) {
 Graph with_constraints(Graph graph,
                        const Constraints& constraints,
                        std::vector<Constraints>& rules) {
-  require_chain(graph);
   std::map<std::pair<int, std::vector<int>>, int> numbers;
   std::vector<Block> blocks;
   for (Layer& layer : graph.layers) {

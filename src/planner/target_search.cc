@@ -32,7 +32,6 @@ bool allows(const std::vector<Value>& allowed, Value value) {
 }
 
 void require_decoder(const Graph& graph, Framework target) {
-  require_chain(graph);
   const std::size_t layers = graph.layers.size();
   if (layers < 3 || graph.layers.front().name != "embedding" ||
       graph.layers.back().name != "head") {

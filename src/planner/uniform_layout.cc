@@ -220,9 +220,7 @@ class UniformPlanner {
         where_(where),
         experts_on_data_(layout.expert > 1 &&
                          (layout.expert == layout.data || layout.expert != layout.tensor)),
-        experts_on_tensor_(layout.expert > 1 && layout.expert != layout.data) {
-    require_chain(graph);
-  }
+        experts_on_tensor_(layout.expert > 1 && layout.expert != layout.data) {}
 
   Plan plan(Precision precision) {
     check_degrees();
