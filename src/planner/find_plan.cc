@@ -100,6 +100,39 @@ class PlanSearch {
   bool knows_all_ = false;  // search_ has the whole space
 };
 
+// Interleaved plans whose chunks differ from each other are no folded chain (stage_search.h): they
+// are in the space as uniform grids, and every one of those is priced here.
+void consider_unlike_chunks(const PlanRequest& request,
+                            const Cluster& cluster,
+                            const CostTable& costs,
+                            const Deadline& deadline,
+                            PlanResult& result) {
+  PlanRequest grids = request;
+  grids.schedules = {Schedule::kInterleaved};
+  grids.runner_ups = RunnerUps::kSkip;
+  grids.progress = nullptr;
+  grids.time_limit = Seconds(deadline.seconds_left());
+  PlanResult best = find_megatron_plan(grids, cluster, costs);
+  const bool is_whole =
+      best.stop_reason == StopReason::kOptimal || best.stop_reason == StopReason::kInfeasible;
+  const bool is_proved = is_whole && (result.stop_reason == StopReason::kOptimal ||
+                                      result.stop_reason == StopReason::kInfeasible);
+  if (best.plan && (!result.plan || best.step_time < result.step_time)) {
+    result.lower_bound = result.stop_reason == StopReason::kInfeasible
+                             ? best.step_time
+                             : std::min(result.lower_bound, best.step_time);
+    result.plan = std::move(best.plan);
+    result.step_time = best.step_time;
+    result.stop_reason = StopReason::kOptimal;
+  }
+  if (!is_whole) {
+    result.lower_bound = Picoseconds(0);
+  }
+  if (!is_proved) {
+    result.stop_reason = result.plan ? StopReason::kFeasible : StopReason::kLimitReached;
+  }
+}
+
 // What is left of a limit for plans of simpler spaces, should it end the search without proof.
 double seconds_of_simpler_spaces(const PlanRequest& request) {
   return std::min(0.4 * request.time_limit.count, request.free_axes > 1 ? 8.0 : 5.0);
@@ -187,6 +220,9 @@ PlanResult find_plan(const PlanRequest& request, const Cluster& cluster, const C
   const planning::Deadline end_of_search = planning::Deadline::after(
       is_limited ? limit - seconds_of_simpler_spaces(request) : limit, request.stop);
   PlanResult result = PlanSearch(request, cluster, costs, end_of_search).search();
+  if (planning::has_unlike_chunks(request)) {
+    consider_unlike_chunks(request, cluster, costs, deadline, result);
+  }
   if (result.stop_reason == StopReason::kFeasible ||
       result.stop_reason == StopReason::kLimitReached) {
     SimplerSpaces(request, cluster, costs, deadline, result).search();

@@ -62,9 +62,7 @@ struct PlanRequest {
   std::vector<Schedule> schedules;     // empty: all
   std::vector<int> microbatch_counts;  // empty: all divisors of the batch
   SpaceLimits limits;
-  // Every plan keeps to them (check_constraints says which make sense). The interleaved schedule,
-  // whose chunks share their layers' options, is searched only if they treat all decoder layers
-  // alike and cut nowhere.
+  // Every plan keeps to them (check_constraints says which make sense).
   Constraints constraints;
   double gap = 0;  // stop when proved within this relative gap
   Seconds time_limit{1e9};

@@ -79,14 +79,10 @@ std::string describe(const Constraints& constraints) {
     return "";
   }
   std::string texts;
-  bool cuts = false;
   for (const Constraint& constraint : constraints) {
     texts += (texts.empty() ? "" : ", ") + constraint.text;
-    cuts |= constraint.subject == Constraint::Subject::kCut;
   }
-  return "; constraints: " + texts +
-         (cuts ? "; no interleaved schedule"
-               : "; interleaved schedules if they treat all decoder layers alike");
+  return "; constraints: " + texts;
 }
 
 }  // namespace
@@ -94,7 +90,7 @@ std::string describe(const Constraints& constraints) {
 std::string describe_space(const PlanRequest& request, const Cluster& cluster, int num_counts) {
   return fmt::format(
       "{} devices, {} micro-batch count{}, every layer split, {}, {} free mesh ax{} "
-      "with a choice per op, state sharding and recomputation per layer{}",
+      "with a choice per op, state sharding and recomputation per layer{}{}",
       cluster.num_devices(),
       num_counts,
       num_counts == 1 ? "" : "s",
@@ -103,7 +99,9 @@ std::string describe_space(const PlanRequest& request, const Cluster& cluster, i
           : "every stage size",
       request.free_axes,
       request.free_axes == 1 ? "is" : "es",
-      describe(request.constraints));
+      describe(request.constraints),
+      has_unlike_chunks(request) ? "; interleaved schedules whose chunks differ: uniform grids"
+                                 : "");
 }
 
 }  // namespace shardwise::planning

@@ -53,6 +53,19 @@ int nodes_touched(const Cluster& cluster, const std::vector<int>& devices, int s
 
 }  // namespace
 
+bool has_unlike_chunks(const PlanRequest& request) {
+  const std::vector<Schedule>& schedules = request.schedules;
+  if (!schedules.empty() &&
+      std::find(schedules.begin(), schedules.end(), Schedule::kInterleaved) == schedules.end()) {
+    return false;
+  }
+  const Graph graph = request.graph(request.batch);
+  const auto is_unlike = [&](const Layer& layer) { return layer.block != graph.layers[1].block; };
+  return graph.layers.size() > 3 &&
+         (!request.constraints.empty() ||
+          std::any_of(graph.layers.begin() + 1, graph.layers.end() - 1, is_unlike));
+}
+
 bool is_aligned(const SpaceLimits& limits, const Cluster& cluster) {
   constexpr int kMostDevices = 16;
   return limits.stage_sizes == SpaceLimits::StageSizes::kAligned ||

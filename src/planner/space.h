@@ -51,6 +51,11 @@ std::vector<AxisAssignment> assignments_of(const Op& op,
 // is the most of its layers. 1 for other ops.
 int context_degree(const Op& op, const AxisAssignment& assignment, const Mesh& mesh);
 
+// Whether chunks of an interleaved plan may differ from each other: decoder layers that are not all
+// alike, or constraints, which may treat them so. Such plans are in the space as uniform grids
+// only.
+bool has_unlike_chunks(const PlanRequest& request);
+
 // Devices of a type in the order of the cluster. Stages take them from the end.
 std::vector<std::vector<int>> devices_by_type(const Cluster& cluster);
 
