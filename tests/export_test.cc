@@ -148,6 +148,20 @@ TEST(FrameworkPlan, RepeatedKeyValueHeadsAreMegatronsAlone) {
               HasSubstr("key/value heads"));
 }
 
+TEST(FrameworkPlan, OnlyOneStackOfLayersHasWords) {
+  Planned planned = plan_of("pp=2 dp=2");
+  EXPECT_TRUE(is_one_stack(planned.graph));
+  for (std::size_t layer = 1; layer <= 4; ++layer) {
+    planned.graph.layers[layer].name = "encoder." + planned.graph.layers[layer].name;
+  }
+  try {
+    described(planned);
+    FAIL() << "two stacks were described";
+  } catch (const InputError& error) {
+    EXPECT_THAT(error.what(), HasSubstr("one stack of layers"));
+  }
+}
+
 TEST(FrameworkPlan, TensorsBetweenLayersMustBeAsOpsLeaveThem) {
   Planned planned = plan_of("tp=2 dp=2");
   planned.plan.stages[0].chunks[0].layers[3].input_layout[1] = AxisLayout::shard(1);

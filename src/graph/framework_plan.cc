@@ -63,10 +63,10 @@ class Reader {
   const std::string& name_of(int layer) const { return graph_.layers[at(layer)].name; }
 
   void check_stages() const {
-    if (num_layers() < 3 || name_of(0) != "embedding" || name_of(num_layers() - 1) != "head") {
+    if (!is_one_stack(graph_)) {
       throw InputError(where_,
-                       fmt::format("expected a model of embedding, layers and head, found {}, "
-                                   "which only Shardwise can lay out",
+                       fmt::format("expected a model of embedding, one stack of layers and head, "
+                                   "found {}, which only Shardwise can lay out",
                                    graph_.model_type));
     }
     int device = plan_.stages[0].devices[0];
@@ -298,6 +298,14 @@ class Reader {
 };
 
 }  // namespace
+
+bool is_one_stack(const Graph& graph) {
+  const std::vector<Layer>& layers = graph.layers;
+  return layers.size() >= 3 && layers.front().name == "embedding" && layers.back().name == "head" &&
+         std::all_of(layers.begin() + 1, layers.end() - 1, [](const Layer& layer) {
+           return layer.name.starts_with("layer.");
+         });
+}
 
 bool FrameworkPlan::is_even() const {
   return std::all_of(layers.begin(), layers.end(), [&](int count) { return count == layers[0]; });

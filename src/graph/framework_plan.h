@@ -37,10 +37,13 @@ struct FrameworkPlan {
   bool is_even() const;
 };
 
+// Whether the model is what frameworks lay out: an embedding, one stack of layers, a head.
+bool is_one_stack(const Graph& graph);
+
 // Throws InputError that begins with `where` and names layer and op if layers differ, if tensors
-// between layers are laid out otherwise than their ops leave them, if the model is no decoder, or
-// if ranks are in another order than tensor, context, data, pipeline (innermost first) or not
-// consecutive. Recomputation of embedding and head is not looked at: frameworks keep what those
+// between layers are laid out otherwise than their ops leave them, if the model is not one
+// stack, or if ranks are in another order than tensor, context, data, pipeline (innermost first) or
+// not consecutive. Recomputation of embedding and head is not looked at: frameworks keep what those
 // need. Requires a valid plan of the graph (plan_violations).
 FrameworkPlan describe_for_frameworks(const Plan& plan,
                                       const Graph& graph,

@@ -31,13 +31,11 @@ bool allows(const std::vector<Value>& allowed, Value value) {
   return allowed.empty() || std::find(allowed.begin(), allowed.end(), value) != allowed.end();
 }
 
-void require_decoder(const Graph& graph, Framework target) {
-  const std::size_t layers = graph.layers.size();
-  if (layers < 3 || graph.layers.front().name != "embedding" ||
-      graph.layers.back().name != "head") {
+void require_one_stack(const Graph& graph, Framework target) {
+  if (!is_one_stack(graph)) {
     throw InputError("flag --target",
-                     fmt::format("expected a model of embedding, layers and head, which {} can be "
-                                 "told about, found {}; plan without --target",
+                     fmt::format("expected a model of embedding, one stack of layers and head, "
+                                 "which {} can be told about, found {}; plan without --target",
                                  to_string(target),
                                  graph.model_type));
   }
@@ -78,7 +76,7 @@ class TargetSearch {
   PlanResult search() {
     const std::vector<int> counts = planning::microbatch_counts(request_);
     const Graph whole = request_.graph(request_.batch);
-    require_decoder(whole, target_);
+    require_one_stack(whole, target_);
     is_size_ = planning::stage_sizes(whole, cluster_, request_.free_axes, request_.limits);
     bool is_whole = true;
     try {
