@@ -71,8 +71,8 @@ TEST(UnlikeLayers, NoUniformGridIsFaster) {
         EXPECT_EQ(found.stop_reason, StopReason::kOptimal);
         EXPECT_EQ(found.lower_bound, found.step_time);
         EXPECT_THAT(found.space, ::testing::HasSubstr("uniform grids"));
-        const Evaluation evaluation = evaluate(
-            *found.plan, request.graph(found.plan->microbatch()), cluster, table);
+        const Evaluation evaluation =
+            evaluate(*found.plan, request.graph(found.plan->microbatch()), cluster, table);
         EXPECT_EQ(evaluation.step_time, found.step_time);
         EXPECT_TRUE(evaluation.fits());
         if (grid.plan) {

@@ -299,19 +299,19 @@ TensorIndex BlockBuilder::elementwise(OpKind kind,
                                       const std::vector<TensorIndex>& inputs,
                                       const std::vector<LoopAxis>& loop_axes_or_dims,
                                       const OpAttributes& attributes) {
-  // Copied before dims_ grows: it may be one of its elements.
-  const std::vector<LoopAxis> loop_axes = loop_axes_or_dims;
+  // Read before dims_ grows: loop_axes_or_dims may be one of its elements.
+  OpAxes axes;
+  const std::vector<std::vector<int>> dims = axes.dims(loop_axes_or_dims);
   const Axes out_axes = dims_[at(inputs.front())];
   const TensorIndex out = add_activation(op_name, out_axes);
-  OpAxes axes;
   Op op;
   op.kind = kind;
   op.name = op_name;
   for (const TensorIndex input : inputs) {
     SHARDWISE_CHECK(block_.tensors[at(input)].shape == shape_of(out_axes), op_name);
-    op.inputs.push_back({input, axes.dims(loop_axes)});
+    op.inputs.push_back({input, dims});
   }
-  op.outputs = {{out, axes.dims(loop_axes)}};
+  op.outputs = {{out, dims}};
   op.axes = axes.take();
   op.attributes = attributes;
   block_.ops.push_back(std::move(op));
