@@ -71,8 +71,9 @@ std::vector<std::string> expand_range(const std::string& range, const std::strin
                                  shown_in_message(range)));
   }
   std::vector<std::string> names;
-  for (std::int64_t i = *first; i <= *last; ++i) {
-    names.push_back(fmt::format("{:0{}}", i, ends.front().size()));
+  // Counted from zero: `last` may be the largest number there is.
+  for (std::int64_t i = 0; i <= *last - *first; ++i) {
+    names.push_back(fmt::format("{:0{}}", *first + i, ends.front().size()));
   }
   return names;
 }
