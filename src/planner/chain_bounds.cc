@@ -150,29 +150,44 @@ const std::optional<Option>& ChainBounds::option(int i, int input, int output) {
 }
 
 std::optional<std::vector<Option>> ChainBounds::minimiser(int begin, int end) {
-  // Forward along the shortest path: to_go of the rest tells the way.
-  std::vector<Option> options;
-  const std::vector<double> starts = least_from(begin, end);
-  int input = static_cast<int>(std::min_element(starts.begin() + first_entry(begin), starts.end()) -
-                               starts.begin());
-  if (starts[at(input)] == kForbidden) {
-    return std::nullopt;
+  const Matrix& paths = run(begin, end);
+  int input = -1;
+  int output = -1;
+  double least = kForbidden;
+  for (int i = first_entry(begin); i < paths.rows; ++i) {
+    for (int o = 0; o < paths.columns; ++o) {
+      if (paths(i, o) < least) {
+        least = paths(i, o);
+        input = i;
+        output = o;
+      }
+    }
   }
+  return input < 0 ? std::nullopt : minimiser(begin, end, input, output);
+}
+
+std::optional<std::vector<Option>> ChainBounds::minimiser(int begin,
+                                                          int end,
+                                                          int input,
+                                                          int output) {
+  // Forward along the shortest path: the rest of the run tells the way.
+  std::vector<Option> options;
   for (int i = begin; i < end; ++i) {
     const Matrix& here = block(i).minimum;
     const double times = chain_.times(i);
-    std::vector<double> rest(at(here.columns), 0);
-    if (i + 1 < end) {
-      rest = least_from(i + 1, end);
-    }
     int best = -1;
     double least = kForbidden;
-    for (int output = 0; output < here.columns; ++output) {
-      const double saving = i + 1 < end ? saving_after(i, output) : 0;
-      const double value = times * here(input, output) - saving + rest[at(output)];
-      if (value < least) {
-        least = value;
-        best = output;
+    if (i + 1 == end) {
+      best = here(input, output) < kForbidden ? output : -1;
+    } else {
+      const Matrix& rest = run(i + 1, end);
+      for (int middle = 0; middle < std::min(here.columns, rest.rows); ++middle) {
+        const double value =
+            times * here(input, middle) - saving_after(i, middle) + rest(middle, output);
+        if (value < least) {
+          least = value;
+          best = middle;
+        }
       }
     }
     if (best < 0 || !option(i, input, best)) {

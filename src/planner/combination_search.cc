@@ -141,8 +141,8 @@ class CombinationSearch::Impl {
     PipelineSearch& search = *combination.search;
     switch (combination.next) {
       case Step::kRelax:
-        if (search.relax(combination.coarse_weight, InFlight::kOne, 0)) {
-          search.relax(combination.coarse_weight, InFlight::kRounded, 0);
+        if (search.relax(combination.coarse_weight, InFlight::kOne, Devices::kPriced, 0)) {
+          search.relax(combination.coarse_weight, InFlight::kRounded, Devices::kPriced, 0);
         }
         combination.next = combination.is_tried ? Step::kTighten : Step::kTry;
         break;
@@ -151,7 +151,10 @@ class CombinationSearch::Impl {
         combination.next = Step::kTighten;
         break;
       case Step::kTighten:
-        search.relax(combination.coarse_weight, InFlight::kExact, kFewSharpenings);
+        if (search.relax(
+                combination.coarse_weight, InFlight::kExact, Devices::kPlaced, kFewSharpenings)) {
+          search.try_placed_stages(combination.coarse_weight);
+        }
         combination.next = Step::kSharpen;
         break;
       case Step::kSharpen:

@@ -49,11 +49,13 @@ PipelineRelaxation::PipelineRelaxation(Problem& problem,
                                        StageSearch& stages,
                                        const PipelineSpace& space,
                                        const PipelineShape& shape,
+                                       const PlaceClasses& places,
                                        RunBounds& runs)
     : problem_(problem),
       stages_(stages),
       space_(space),
       shape_(shape),
+      places_(places),
       runs_(runs),
       rounds_(problem.num_microbatches() + static_cast<double>(shape.stages - 1) / shape.chunks) {
   for (const std::vector<int>& devices : problem.places().devices()) {
@@ -105,34 +107,37 @@ void PipelineRelaxation::make_groups(InFlight in_flight) {
   }
 }
 
-PipelineRelaxation::Item PipelineRelaxation::best_of(const std::vector<Item>& hull,
-                                                     double value_price,
-                                                     double most) {
+PipelineRelaxation::Priced PipelineRelaxation::best_of(const RunBounds::Choice& choice,
+                                                       double value_price) {
+  const std::vector<Item>& hull = choice.hull;
+  if (hull.empty()) {
+    return {};
+  }
   // Along the hull the reduced cost falls, then rises.
   const auto is_better = [&](const Item& a) {
     const Item& next = *(&a + 1);
     return next.cost - a.cost < value_price * (next.value - a.value);
   };
-  const auto last = hull.end() - 1;
-  auto best = std::partition_point(hull.begin(), last, is_better);
-  if (best->cost <= most) {
-    return *best;
-  }
-  // The hull reaches `most` before: there, if anywhere, what fits is best.
-  best =
-      std::partition_point(hull.begin(), best, [&](const Item& item) { return item.cost <= most; });
-  if (best == hull.begin()) {
-    return {0, kForbidden, 0, 0};
-  }
-  Item edge = *(best - 1);
-  edge.value += (best->value - edge.value) * (most - edge.cost) / (best->cost - edge.cost);
-  edge.cost = most;
-  return edge;
+  const Item& best = *std::partition_point(hull.begin(), hull.end() - 1, is_better);
+  return {best.cost - value_price * best.value, best};
 }
 
-PipelineRelaxation::Chosen PipelineRelaxation::choose(double value_price,
-                                                      const std::vector<double>& device_prices,
-                                                      double most) const {
+void PipelineRelaxation::keep_below(double most) {
+  for (Group& group : groups_) {
+    for (RunBounds::Choice& choice : *group.choices) {
+      RunBounds::keep_below(most, choice);
+    }
+  }
+}
+
+PipelineRelaxation::Chosen PipelineRelaxation::choose(
+    double value_price, const std::vector<double>& device_prices) const {
+  return devices_ == Devices::kPlaced ? choose_placed(value_price, nullptr)
+                                      : choose_priced(value_price, device_prices, nullptr);
+}
+
+PipelineRelaxation::Chosen PipelineRelaxation::choose_priced(
+    double value_price, const std::vector<double>& device_prices, std::vector<Used>* used) const {
   Chosen chosen;
   chosen.devices.assign(device_prices.size(), 0);
   chosen.bound = value_price * runs_.value_of_all();
@@ -144,16 +149,13 @@ PipelineRelaxation::Chosen PipelineRelaxation::choose(double value_price,
     const PlaceClass* place = nullptr;
     Item item;
     for (const RunBounds::Choice& choice : *group.choices) {
-      if (choice.hull.empty()) {
-        continue;
-      }
-      const Item best = best_of(choice.hull, value_price, most);
-      const double reduced = device_prices[at(choice.place->type)] * choice.place->size +
-                             best.cost - value_price * best.value;
+      const Priced best = best_of(choice, value_price);
+      const double reduced =
+          device_prices[at(choice.place->type)] * choice.place->size + best.reduced;
       if (reduced < least) {
         least = reduced;
         place = choice.place;
-        item = best;
+        item = best.item;
       }
     }
     if (place == nullptr) {
@@ -165,20 +167,95 @@ PipelineRelaxation::Chosen PipelineRelaxation::choose(double value_price,
     chosen.bound += count * least;
     chosen.value += count * item.value;
     chosen.devices[at(place->type)] += count * place->size;
+    if (used != nullptr) {
+      used->push_back({group.in_flight, place, item});
+    }
+  }
+  return chosen;
+}
+
+PipelineRelaxation::Chosen PipelineRelaxation::choose_placed(double value_price,
+                                                             std::vector<Used>* used) const {
+  const StagePlaces& places = problem_.places();
+  const std::size_t states = at(places.num_states());
+  struct Taken {
+    int before = -1;  // devices taken by the stages behind
+    int place_class = -1;
+  };
+  std::vector<std::vector<Taken>> ways;  // [stage][devices taken], if asked for
+  struct Reached {
+    double sum = kForbidden;
+    double value = 0;
+  };
+  std::vector<Reached> least(states);
+  least[0].sum = 0;
+  std::vector<std::vector<Priced>> priced;  // [group][class]
+  std::vector<Reached> next;
+  for (const Group& group : groups_) {
+    std::vector<Priced>& runs = priced.emplace_back();
+    for (const RunBounds::Choice& choice : *group.choices) {
+      runs.push_back(best_of(choice, value_price));
+    }
+    for (int stage = 0; stage < group.count; ++stage) {
+      next.assign(states, {});
+      if (used != nullptr) {
+        ways.emplace_back(states);
+      }
+      for (std::size_t taken = 0; taken < states; ++taken) {
+        if (least[taken].sum == kForbidden) {
+          continue;
+        }
+        const std::vector<StagePlaces::Step>& steps = places.steps(static_cast<int>(taken));
+        const std::vector<int>& classes = places_.of_step[taken];
+        for (std::size_t s = 0; s < steps.size(); ++s) {
+          if (classes[s] < 0) {
+            continue;
+          }
+          const Priced& run = runs[at(classes[s])];
+          const double sum = least[taken].sum + run.reduced;
+          if (sum < next[at(steps[s].used)].sum) {
+            next[at(steps[s].used)] = {sum, least[taken].value + run.item.value};
+            if (used != nullptr) {
+              ways.back()[at(steps[s].used)] = {static_cast<int>(taken), classes[s]};
+            }
+          }
+        }
+      }
+      std::swap(least, next);
+    }
+  }
+  Chosen chosen;
+  const auto best = std::min_element(
+      least.begin(), least.end(), [](const Reached& a, const Reached& b) { return a.sum < b.sum; });
+  chosen.is_possible = best->sum < kForbidden;
+  chosen.bound = value_price * runs_.value_of_all() + best->sum;
+  chosen.value = best->value;
+  if (chosen.is_possible && used != nullptr) {
+    int taken = static_cast<int>(best - least.begin());
+    std::size_t stage = ways.size();
+    for (std::size_t g = groups_.size(); g-- > 0;) {
+      for (int i = 0; i < groups_[g].count; ++i) {
+        const Taken& way = ways[--stage][at(taken)];
+        used->push_back({groups_[g].in_flight,
+                         (*groups_[g].choices)[at(way.place_class)].place,
+                         priced[g][at(way.place_class)].item});
+        taken = way.before;
+      }
+    }
   }
   return chosen;
 }
 
 // The bound is concave in the price: where the chosen runs hold too little, the price must rise.
 PipelineRelaxation::Chosen PipelineRelaxation::best_value_price(
-    const std::vector<double>& device_prices, double most, double enough) {
+    const std::vector<double>& device_prices, double enough) {
   Chosen best;
   best.bound = -kForbidden;
   double best_price = value_price_;
   PriceSearch search(value_price_);
   while (!search.is_done()) {
     const double price = search.price();
-    Chosen chosen = choose(price, device_prices, most);
+    Chosen chosen = choose(price, device_prices);
     search.step(chosen.value < runs_.value_of_all());
     if (chosen.bound > best.bound) {
       best = std::move(chosen);
@@ -194,7 +271,7 @@ PipelineRelaxation::Chosen PipelineRelaxation::best_value_price(
 
 // Largest S(most) found; stops at once above `enough`.
 double PipelineRelaxation::least_sum(double most, double enough) {
-  most *= kClear;
+  keep_below(most * kClear);
   const double work = runs_.value_of_all();
   double devices = 0;
   for (const double number : num_devices_) {
@@ -205,7 +282,10 @@ double PipelineRelaxation::least_sum(double most, double enough) {
     value_price_ = shape_.stages / devices;
     device_prices_.assign(num_devices_.size(), work / devices * shape_.stages / devices);
   }
-  Chosen best = best_value_price(device_prices_, most, enough);
+  Chosen best = best_value_price(device_prices_, enough);
+  if (devices_ == Devices::kPlaced) {
+    return best.bound;
+  }
   const int rounds = num_devices_.size() > 1 ? 2 : 1;
   for (int round = 0; round < rounds; ++round) {
     for (std::size_t type = 0; type < num_devices_.size(); ++type) {
@@ -218,7 +298,7 @@ double PipelineRelaxation::least_sum(double most, double enough) {
         }
         prices[type] = search.price();
         const double value_price = value_price_;
-        Chosen chosen = best_value_price(prices, most, enough);
+        Chosen chosen = best_value_price(prices, enough);
         search.step(chosen.devices[type] > num_devices_[type]);
         if (chosen.bound > best.bound) {
           best = std::move(chosen);
@@ -232,8 +312,12 @@ double PipelineRelaxation::least_sum(double most, double enough) {
   return best.bound;
 }
 
-bool PipelineRelaxation::can_beat(double cutoff, double step_weight, InFlight in_flight) {
+bool PipelineRelaxation::can_beat(double cutoff,
+                                  double step_weight,
+                                  InFlight in_flight,
+                                  Devices devices) {
   step_weight_ = step_weight;
+  devices_ = devices;
   cutoff_ = cutoff;
   make_groups(in_flight);
   for (Group& group : groups_) {
@@ -282,39 +366,37 @@ bool PipelineRelaxation::excludes(double cutoff) {
   return false;
 }
 
+std::vector<PipelineRelaxation::Hint> PipelineRelaxation::stages() const {
+  std::vector<Used> used;
+  choose_placed(value_price_, &used);
+  std::vector<Hint> hints;
+  for (auto run = used.rbegin(); run != used.rend(); ++run) {
+    hints.push_back({run->place->size, run->item.end - run->item.begin});
+  }
+  return hints;
+}
+
 bool PipelineRelaxation::sharpen() {
+  keep_below(most_);
+  // The runs on both sides of the best price: what a mix of them would use.
+  std::vector<Used> used;
+  for (const double factor : {1 - 1e-3, 1 + 1e-3}) {
+    if (devices_ == Devices::kPlaced) {
+      choose_placed(factor * value_price_, &used);
+    } else {
+      choose_priced(factor * value_price_, device_prices_, &used);
+    }
+  }
   bool rose = false;
-  for (const Group& group : groups_) {
-    // The runs on both sides of the best price: what a mix of them would use.
-    for (const double factor : {1 - 1e-3, 1 + 1e-3}) {
-      double least = kForbidden;
-      const RunBounds::Choice* choice = nullptr;
-      Item item;
-      for (const RunBounds::Choice& other : *group.choices) {
-        if (other.hull.empty()) {
-          continue;
-        }
-        const Item best = best_of(other.hull, factor * value_price_, most_);
-        const double reduced = device_prices_[at(other.place->type)] * other.place->size +
-                               best.cost - factor * value_price_ * best.value;
-        if (reduced < least) {
-          least = reduced;
-          choice = &other;
-          item = best;
-        }
-      }
-      if (choice == nullptr) {
-        continue;
-      }
-      for (const int shape : choice->place->shapes) {
-        StageKey key;
-        key.shape = shape;
-        key.in_flight = group.in_flight;
-        key.begin = item.begin;
-        key.end = item.end;
-        if (stages_.bound(key, step_weight_) <= item.cost * kClear) {
-          rose |= stages_.sharpen(key, step_weight_);
-        }
+  for (const Used& run : used) {
+    for (const int shape : run.place->shapes) {
+      StageKey key;
+      key.shape = shape;
+      key.in_flight = run.in_flight;
+      key.begin = run.item.begin;
+      key.end = run.item.end;
+      if (stages_.bound(key, step_weight_) <= run.item.cost * kClear) {
+        rose |= stages_.sharpen(key, step_weight_);
       }
     }
   }

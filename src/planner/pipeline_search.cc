@@ -75,7 +75,7 @@ class PipelineSearch::Impl {
         chain_(stages.chain()),
         space_(model, stages.chain(), shape),
         places_(places),
-        relaxation_(model, stages, space_, shape, runs),
+        relaxation_(model, stages, space_, shape, places, runs),
         interleaved_(shape.schedule == Schedule::kInterleaved),
         m_(model.num_microbatches()),
         rounds_(interleaved_ ? m_ + static_cast<double>(shape.stages - 1) / shape.chunks
@@ -105,12 +105,12 @@ class PipelineSearch::Impl {
     labels_ = {};
   }
 
-  bool relax(double step_weight, InFlight in_flight, int sharpenings) {
+  bool relax(double step_weight, InFlight in_flight, Devices devices, int sharpenings) {
     const double least = incumbent_.cutoff();
     if (bound_ >= least || least == kForbidden) {
       return bound_ < least;
     }
-    while (relaxation_.can_beat(least, step_weight, in_flight)) {
+    while (relaxation_.can_beat(least, step_weight, in_flight, devices)) {
       if (sharpenings-- <= 0 || !relaxation_.sharpen()) {
         bound_ = relaxation_.bound(bound_);
         return true;
@@ -128,37 +128,38 @@ class PipelineSearch::Impl {
 
   // Stages of one size, as large as all fit, and runs of about equal length: a first plan, quickly.
   void try_equal_stages(double step_weight) {
-    only_size_ = largest_size();
-    longest_run_ = 2 * (chain_.size() / shape_.stages) + 2;
-    bound_weight_ = step_weight;
-    constexpr int kMostRounds = 12;
-    for (int round = 0; round < kMostRounds && only_size_ > 0; ++round) {
-      reset_bounds();
-      if (best_of(to_go(0, start_)) >= cutoff()) {
-        break;
-      }
-      try_candidates();
-      bool rose = false;
-      for (const ShapedArc& arc : best_path()) {
-        rose |= stages_.sharpen(arc.key, step_weight);
-      }
-      if (!rose) {
-        try_candidates();
-        break;
-      }
+    const int size = largest_size();
+    if (size > 0) {
+      try_stages(std::vector<int>(at(shape_.stages), size),
+                 2 * (chain_.size() / shape_.stages) + 2,
+                 step_weight);
     }
-    only_size_ = 0;
-    longest_run_ = std::numeric_limits<int>::max();
-    reset_bounds();
+  }
+
+  // Stages of the sizes that the relaxation would have.
+  void try_placed_stages(double step_weight) {
+    std::vector<int> sizes;
+    int longest = 0;
+    for (const PipelineRelaxation::Hint& stage : relaxation_.stages()) {
+      sizes.push_back(stage.size);
+      longest = std::max(longest, stage.num_layers);
+    }
+    if (!sizes.empty()) {
+      try_stages(std::move(sizes), longest + 2, step_weight);
+    }
   }
 
   void sharpen(double step_weight) {
     constexpr int kMostSharpenings = 100;
-    if (!relax(step_weight, InFlight::kExact, kMostSharpenings)) {
+    if (!relax(step_weight, InFlight::kExact, Devices::kPlaced, kMostSharpenings)) {
       return;
     }
     constexpr int kMostRounds = 400;
+    // Not worth it: so many rounds that close less than so much of the gap.
+    constexpr int kFewRounds = 8;
+    constexpr double kLittle = 1.0 / 64;
     bound_weight_ = step_weight;
+    double before = bound_;
     for (int round = 0; round < kMostRounds; ++round) {
       if (!find_reach(step_weight)) {
         bound_ = std::max(bound_, incumbent_.cutoff());
@@ -168,6 +169,12 @@ class PipelineSearch::Impl {
       bound_ = std::max(bound_, best_of(to_go(0, start_)));
       if (bound_ >= incumbent_.cutoff()) {
         return;
+      }
+      if (round % kFewRounds == 1) {
+        if (round > 1 && bound_ - before < kLittle * (incumbent_.cutoff() - before)) {
+          return;
+        }
+        before = bound_;
       }
       bool rose = false;
       for (const ShapedArc& arc : best_path()) {
@@ -199,6 +206,32 @@ class PipelineSearch::Impl {
   }
 
  private:
+  // Plans with stages of these sizes, the last one first, and runs of up to so many layers.
+  void try_stages(std::vector<int> sizes, int longest_run, double step_weight) {
+    only_sizes_ = std::move(sizes);
+    longest_run_ = longest_run;
+    bound_weight_ = step_weight;
+    constexpr int kMostRounds = 12;
+    for (int round = 0; round < kMostRounds; ++round) {
+      reset_bounds();
+      if (best_of(to_go(0, start_)) >= cutoff()) {
+        break;
+      }
+      try_candidates();
+      bool rose = false;
+      for (const ShapedArc& arc : best_path()) {
+        rose |= stages_.sharpen(arc.key, step_weight);
+      }
+      if (!rose) {
+        try_candidates();
+        break;
+      }
+    }
+    only_sizes_.clear();
+    longest_run_ = std::numeric_limits<int>::max();
+    reset_bounds();
+  }
+
   // Of stages that all have the same size; 0: the cluster has too few devices.
   int largest_size() const {
     int largest = 0;
@@ -308,7 +341,7 @@ class PipelineSearch::Impl {
     for (std::size_t s = 0; s < steps.size(); ++s) {
       const StagePlaces::Step& step = steps[s];
       if ((size_limit > 0 && step.place.size > size_limit) ||
-          (only_size_ > 0 && step.place.size != only_size_) ||
+          (!only_sizes_.empty() && step.place.size != only_sizes_[at(from_end)]) ||
           !leaves_devices(from_end, step.used) || model_.shapes_at(step.place).empty()) {
         continue;
       }
@@ -466,58 +499,43 @@ class PipelineSearch::Impl {
     return best;
   }
 
-  // The options that bounds found for the stages of the best path, if they fit.
+  // The options that bounds found for the stages of the best path, where they fit: the best way to
+  // join them.
   void try_candidates() {
     const std::vector<ShapedArc> path = best_path();
-    std::vector<StagePoint> points(path.size());
-    labels_.assign(1, Label{});
-    tails_.clear();
-    for (std::size_t j = 0; j < path.size(); ++j) {
-      const std::vector<Option>* options = stages_.candidate(path[j].key, bound_weight_);
-      if (options == nullptr) {
-        return;
-      }
-      StagePoint& point = points[j];
-      point.input = options->front().input;
-      point.output = options->back().output;
-      for (int i = path[j].key.begin; i < path[j].key.end; ++i) {
-        const Option& option = (*options)[at(i - path[j].key.begin)];
-        point.options.push_back(&option);
-        point.forward += chain_.times(i) * option.cost.forward;
-        point.backward += chain_.times(i) * option.cost.backward;
-        point.per_step += chain_.times(i) * option.cost.per_step;
-      }
-      point.is_verified = true;
-      Transfer transfer;
-      if (j > 0) {
-        transfer = model_.transfer(
-            chain_.layers[at(path[j].key.end - 1)],
-            {path[j].place, path[j].shape, point.output},
-            {path[j - 1].place, path[j - 1].shape, inner_input(path[j - 1], points[j - 1])});
-        if (!transfer.is_possible) {
+    std::vector<std::unique_ptr<StageFront>> candidates;
+    exact_arcs_.clear();
+    fronts_.clear();
+    Position position = start_;
+    for (int j = 0; j < static_cast<int>(path.size()); ++j) {
+      const ShapedArc& arc = path[at(j)];
+      exact_arcs_[{j, position}] = {arc};
+      const StageFront*& front = fronts_[arc.key];
+      if (front == nullptr) {
+        candidates.push_back(stages_.candidates(arc.key, bound_weight_));
+        if (candidates.back() == nullptr) {
           return;
         }
+        if (shape_.stages == 1) {
+          std::erase_if(candidates.back()->points,
+                        [&](const StagePoint& point) { return !keeps_tie(point); });
+        }
+        front = candidates.back().get();
       }
-      labels_.push_back(extend(static_cast<int>(j), static_cast<int>(j), path[j], point, transfer));
+      position = arc.next;
     }
-    if (path.empty() || !keeps_tie(points)) {
-      return;
+    const Outcome outcome = walk();
+    if (outcome.best_verified >= 0) {
+      adopt(outcome.best_verified);
     }
-    const std::int64_t objective =
-        step_time(labels_.back()) + model_.step_overhead(labels_.back().ranks);
-    if (static_cast<double>(objective) < cutoff()) {
-      adopt(static_cast<int>(labels_.size()) - 1);
-    }
+    labels_.clear();
+    fronts_.clear();
   }
 
   // Whether the options of one stage that has both ends of a tie agree with the case at hand.
-  bool keeps_tie(const std::vector<StagePoint>& points) const {
-    if (shape_.tie == TieCase::kNone || points.size() > 1) {
-      return true;
-    }
-    const bool is_shared =
-        points[0].options.front()->signature == points[0].options.back()->signature;
-    return is_shared == (shape_.tie == TieCase::kShared);
+  bool keeps_tie(const StagePoint& point) const {
+    const bool is_shared = point.options.front()->signature == point.options.back()->signature;
+    return shape_.tie == TieCase::kNone || is_shared == (shape_.tie == TieCase::kShared);
   }
 
   // Searches plans below cutoff() with exact fronts; improves the incumbent. Returns a
@@ -863,7 +881,7 @@ class PipelineSearch::Impl {
   const double step_weight_;
   Position start_;
   double bound_ = 0;
-  int only_size_ = 0;                                  // > 0: of all stages, try_equal_stages()
+  std::vector<int> only_sizes_;                        // try_stages(): of stages, last one first
   int longest_run_ = std::numeric_limits<int>::max();  //
   double width_ = kFirstWindow;                        // of the next window above the bound
   double target_ = kForbidden;                         // edge of the window being searched
@@ -891,11 +909,17 @@ PipelineSearch::~PipelineSearch() = default;
 
 double PipelineSearch::bound() const { return impl_->bound(); }
 bool PipelineSearch::uses_all_devices() const { return impl_->uses_all_devices(); }
-bool PipelineSearch::relax(double step_weight, InFlight in_flight, int sharpenings) {
-  return impl_->relax(step_weight, in_flight, sharpenings);
+bool PipelineSearch::relax(double step_weight,
+                           InFlight in_flight,
+                           Devices devices,
+                           int sharpenings) {
+  return impl_->relax(step_weight, in_flight, devices, sharpenings);
 }
 void PipelineSearch::raise_to(double bound) { impl_->raise_to(bound); }
 void PipelineSearch::try_equal_stages(double step_weight) { impl_->try_equal_stages(step_weight); }
+void PipelineSearch::try_placed_stages(double step_weight) {
+  impl_->try_placed_stages(step_weight);
+}
 void PipelineSearch::release() { impl_->release(); }
 void PipelineSearch::sharpen(double step_weight) { impl_->sharpen(step_weight); }
 bool PipelineSearch::solve() { return impl_->solve(); }

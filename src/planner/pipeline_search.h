@@ -43,13 +43,15 @@ class PipelineSearch {
   // stages share. Raises the bound by the aggregated relaxation, once there is a plan;
   // `sharpenings`: how often stages may be looked at more closely for that. False: no plan of this
   // shape beats the incumbent.
-  bool relax(double step_weight, InFlight in_flight, int sharpenings);
+  bool relax(double step_weight, InFlight in_flight, Devices devices, int sharpenings);
   // Raises the bound to one that the caller has proved.
   void raise_to(double bound);
   // Whether one more stage would make the largest size that all can have smaller.
   bool uses_all_devices() const;
   // Improves the incumbent by a plan whose stages have equally many devices, if that is easy.
   void try_equal_stages(double step_weight);
+  // The same with the sizes that the last relax() with placed devices would have.
+  void try_placed_stages(double step_weight);
   // Raises the bound and sharpens the stages on the best path, while the bound stays below the
   // incumbent and that pays.
   void sharpen(double step_weight);

@@ -60,7 +60,7 @@ std::vector<std::pair<int, int>> RunBounds::find_runs(Runs runs) const {
   return all;
 }
 
-const std::vector<RunBounds::Choice>& RunBounds::of(Runs runs, int in_flight, double step_weight) {
+std::vector<RunBounds::Choice>& RunBounds::of(Runs runs, int in_flight, double step_weight) {
   const auto [found, is_new_kind] = runs_.try_emplace(runs);
   if (is_new_kind) {
     found->second = find_runs(runs);
@@ -76,7 +76,7 @@ const std::vector<RunBounds::Choice>& RunBounds::of(Runs runs, int in_flight, do
     }
     if (changes != choice.changes) {
       choice.changes = 0;  // should a deadline end it
-      make_hull(choice, found->second);
+      find_items(choice, found->second);
       choice.changes = changes;
     }
   }
@@ -98,9 +98,11 @@ std::vector<RunBounds::Choice> RunBounds::new_choices(int in_flight, double step
   return choices;
 }
 
-void RunBounds::make_hull(Choice& choice, const std::vector<std::pair<int, int>>& runs) {
-  std::vector<Item>& hull = choice.hull;
-  hull.clear();
+void RunBounds::find_items(Choice& choice, const std::vector<std::pair<int, int>>& runs) {
+  std::vector<Item>& items = choice.items;
+  items.clear();
+  choice.hull.clear();
+  choice.num_below = 0;
   for (const auto& [begin, end] : runs) {
     problem_.deadline().check();
     Item item{value_of(begin, end), kForbidden, begin, end};
@@ -110,17 +112,35 @@ void RunBounds::make_hull(Choice& choice, const std::vector<std::pair<int, int>>
     if (item.cost == kForbidden) {
       continue;
     }
+    while (!items.empty() && items.back().cost >= item.cost) {
+      items.pop_back();
+    }
+    if (items.empty() || items.back().value < item.value) {
+      items.push_back(item);
+    }
+  }
+}
+
+void RunBounds::keep_below(double most, Choice& choice) {
+  const auto end = std::partition_point(choice.items.begin(),
+                                        choice.items.end(),
+                                        [&](const Item& item) { return item.cost <= most; });
+  const auto num_below = static_cast<std::size_t>(end - choice.items.begin());
+  if (num_below == choice.num_below) {
+    return;
+  }
+  choice.num_below = num_below;
+  std::vector<Item>& hull = choice.hull;
+  hull.clear();
+  for (auto item = choice.items.begin(); item != end; ++item) {
     const auto is_above = [&](const Item& a, const Item& b) {  // b not below the line from a
-      return (b.cost - a.cost) * (item.value - a.value) >=
-             (item.cost - a.cost) * (b.value - a.value);
+      return (b.cost - a.cost) * (item->value - a.value) >=
+             (item->cost - a.cost) * (b.value - a.value);
     };
-    while (!hull.empty() && (hull.back().cost >= item.cost ||
-                             (hull.size() >= 2 && is_above(hull[hull.size() - 2], hull.back())))) {
+    while (hull.size() >= 2 && is_above(hull[hull.size() - 2], hull.back())) {
       hull.pop_back();
     }
-    if (hull.empty() || hull.back().value < item.value) {
-      hull.push_back(item);
-    }
+    hull.push_back(*item);
   }
 }
 

@@ -24,9 +24,11 @@ class RunBounds {
   // Runs on a class of places.
   struct Choice {
     const PlaceClass* place = nullptr;
-    std::vector<Item> hull;  // lower hull of cost over value, by value; costs rise along it
+    std::vector<Item> items;  // by value; costs rise with it
+    std::vector<Item> hull;   // lower hull of cost over value, of the first `num_below` items
+    std::size_t num_below = 0;
     std::vector<StageSearch::Family*> families;  // of the place's shapes
-    std::size_t changes = 0;                     // of the families, when the hull was made
+    std::size_t changes = 0;                     // of the families, when the items were found
   };
 
   // `layer_work`: the value of every layer of the chain, above zero. `shape`: of any pipeline whose
@@ -45,12 +47,14 @@ class RunBounds {
 
   // As StageSearch knows them now; runs that cannot fit are left out, and so are those that another
   // one beats: no less value, no more cost. Valid until the next call for the same arguments.
-  const std::vector<Choice>& of(Runs runs, int in_flight, double step_weight);
+  std::vector<Choice>& of(Runs runs, int in_flight, double step_weight);
+  // Makes the hull that of the runs that cost at most `most`.
+  static void keep_below(double most, Choice& choice);
 
  private:
   std::vector<std::pair<int, int>> find_runs(Runs runs) const;
   std::vector<Choice> new_choices(int in_flight, double step_weight);
-  void make_hull(Choice& choice, const std::vector<std::pair<int, int>>& runs);
+  void find_items(Choice& choice, const std::vector<std::pair<int, int>>& runs);
 
   Problem& problem_;
   StageSearch& stages_;

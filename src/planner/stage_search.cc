@@ -232,8 +232,52 @@ std::optional<std::vector<Option>> StageSearch::least_memory_options(const Stage
   return memory_bounds(key).minimiser(key.begin, key.end);
 }
 
-const std::vector<Option>* StageSearch::candidate(const StageKey& key, double step_weight) {
-  return dual_of(key, step_weight).fitting.get();
+std::unique_ptr<StageFront> StageSearch::candidates(const StageKey& key, double step_weight) {
+  const StageDual& dual = dual_of(key, step_weight);
+  if (dual.fitting == nullptr) {
+    return nullptr;
+  }
+  auto front = std::make_unique<StageFront>();
+  front->is_complete = false;
+  const auto add = [&](std::vector<Option> options) {
+    StagePoint point;
+    auto pool = std::make_unique<std::vector<Option>>(std::move(options));
+    for (int i = key.begin; i < key.end; ++i) {
+      const Option& option = (*pool)[at(i - key.begin)];
+      point.options.push_back(&option);
+      point.forward += chain_.times(i) * option.cost.forward;
+      point.backward += chain_.times(i) * option.cost.backward;
+      point.per_step += chain_.times(i) * option.cost.per_step;
+    }
+    point.input = pool->front().input;
+    point.output = pool->back().output;
+    point.memory = memory_of(key, point.options);
+    point.is_verified = point.memory <= model_.memory_limit(key.shape);
+    if (point.is_verified) {
+      front->points.push_back(std::move(point));
+      front->pools.push_back(std::move(pool));
+    }
+  };
+  add(*dual.fitting);
+  const int best_input = front->points.empty() ? -1 : front->points.front().input;
+  const int best_output = front->points.empty() ? -1 : front->points.front().output;
+  const double multiplier = dual.fitting_multiplier;
+  const int in_flight = multiplier > 0 ? key.in_flight : 1;
+  ChainBounds& chain = chain_bounds(key.shape, {1, step_weight, multiplier, in_flight});
+  const Matrix& paths = chain.run(key.begin, key.end);
+  const int entry = model_.options(key.shape, chain_.layers[at(key.begin)], tie_).first_entry();
+  for (int input = entry; input < paths.rows; ++input) {
+    for (int output = 0; output < paths.columns; ++output) {
+      model_.deadline().check();
+      if (input != output && input != best_input && output != best_output) {
+        continue;
+      }
+      if (auto options = chain.minimiser(key.begin, key.end, input, output)) {
+        add(std::move(*options));
+      }
+    }
+  }
+  return front;
 }
 
 bool StageSearch::is_memory_tight(const StageKey& key, double step_weight) {
@@ -364,8 +408,9 @@ bool StageSearch::sharpen(const StageKey& key, double step_weight) {
     };
     try_mixed(slow, fast);
     try_mixed(fast, slow);
-    dual_of(key, step_weight).fitting =
-        std::make_unique<std::vector<Option>>(std::move(*high.options));
+    StageDual& dual = dual_of(key, step_weight);
+    dual.fitting = std::make_unique<std::vector<Option>>(std::move(*high.options));
+    dual.fitting_multiplier = high_multiplier < kForbidden ? high_multiplier : low_multiplier;
   }
   return bound(key, step_weight) > before;
 }
@@ -708,8 +753,10 @@ class StageSearch::FrontBuilder {
   }
 
   void insert(std::vector<int>& front, const Label& label) {
-    for (const int other : front) {
-      if (is_beaten(label, labels_[at(other)])) {
+    // What has beaten others will beat more: it is asked sooner each time.
+    for (std::size_t i = 0; i < front.size(); ++i) {
+      if (is_beaten(label, labels_[at(front[i])])) {
+        std::swap(front[i], front[i / 2]);
         return;
       }
     }

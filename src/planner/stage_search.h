@@ -78,6 +78,8 @@ class ChainBounds {
   double saving_after(int i, int layout);
   // Least-cost options of a run, one for each layer; nothing if there are none.
   std::optional<std::vector<Option>> minimiser(int begin, int end);
+  // The same between two states at its ends.
+  std::optional<std::vector<Option>> minimiser(int begin, int end, int input, int output);
 
  private:
   // Folded chains: the head's chunk may be in flight once only.
@@ -153,8 +155,9 @@ class StageSearch {
   bool sharpen(const StageKey& key, double step_weight);
   // Rises whenever bounds of the family may have risen.
   std::size_t changes(const Family& family) const;
-  // Options that fit, of weighted time close to the bound: found by sharpen().
-  const std::vector<Option>* candidate(const StageKey& key, double step_weight);
+  // Options that fit, of weighted time close to the bound, for some pairs of end layouts: points of
+  // a front, but far from all. Null before sharpen(), and if that found none.
+  std::unique_ptr<StageFront> candidates(const StageKey& key, double step_weight);
   // Whether a multiplier above zero gave the bound.
   bool is_memory_tight(const StageKey& key, double step_weight);
   // Least state and activations of the stage, a bound.
@@ -196,6 +199,7 @@ class StageSearch {
     bool is_sharp = false;
     bool cannot_fit = false;
     std::unique_ptr<std::vector<Option>> fitting;  // null: none found
+    double fitting_multiplier = 0;                 // of about these
   };
   struct FrontKey {
     StageKey key;
