@@ -1,6 +1,7 @@
 #include "graph/plan.h"
 
 #include <algorithm>
+#include <optional>
 #include <set>
 
 #include "core/errors.h"
@@ -141,6 +142,14 @@ class PlanCheck {
     const ChunkPlan& chunk = stage.chunks[at(place.chunk)];
     const LayerPlan& layer_plan = chunk.layers[at(place.index)];
     const Block& block = graph_.block_of(layer);
+    const bool is_last_of_chunk = place.index + 1 == static_cast<int>(chunk.layers.size());
+    const Layout out =
+        is_last_of_chunk ? chunk.output_layout : chunk.layers[at(place.index + 1)].input_layout;
+    // Most layers are like the one before.
+    const Checked here{&block, stage.mesh, &layer_plan, out};
+    if (last_good_ && here.is_like(*last_good_)) {
+      return;
+    }
     const std::string name =
         "stage " + std::to_string(place.stage) + ", " + layer_name(graph_, layer);
     if (layer_plan.op_axes.size() != block.ops.size()) {
@@ -152,9 +161,6 @@ class PlanCheck {
     for (int o = 0; o < static_cast<int>(block.ops.size()); ++o) {
       ops_are_valid &= check_op(block.ops[at(o)], layer_plan.op_axes[at(o)], stage.mesh, name);
     }
-    const bool is_last_of_chunk = place.index + 1 == static_cast<int>(chunk.layers.size());
-    const Layout out =
-        is_last_of_chunk ? chunk.output_layout : chunk.layers[at(place.index + 1)].input_layout;
     bool layouts_are_valid = true;
     if (!block.inputs.empty()) {
       layouts_are_valid &= check_boundary(
@@ -165,7 +171,11 @@ class PlanCheck {
           check_boundary(block, block.outputs[0], out, stage.mesh, name + ": output layout");
     }
     if (ops_are_valid && layouts_are_valid) {
+      const std::size_t known = violations_.size();
       check_conversions(block, layer_plan, stage.mesh, out, name);
+      if (violations_.size() == known) {
+        last_good_ = here;
+      }
     }
   }
 
@@ -256,9 +266,22 @@ class PlanCheck {
     }
   }
 
+  // All that the check of a layer depends on.
+  struct Checked {
+    const Block* block = nullptr;
+    Mesh mesh;
+    const LayerPlan* plan = nullptr;
+    Layout out{};
+
+    bool is_like(const Checked& other) const {
+      return block == other.block && mesh == other.mesh && out == other.out && *plan == *other.plan;
+    }
+  };
+
   const Plan& plan_;
   const Graph& graph_;
   std::vector<std::string> violations_;
+  std::optional<Checked> last_good_;
 };
 
 }  // namespace

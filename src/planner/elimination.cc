@@ -75,12 +75,12 @@ std::vector<std::uint32_t> Elimination::entries_in(const std::vector<int>& scope
   return entries;
 }
 
-void Elimination::add_up(const std::vector<Source>& sources, Table& sum) const {
-  std::fill(sum.values.begin(), sum.values.end(), 0);
+void Elimination::add_up(const std::vector<Source>& sources, std::vector<double>& sum) const {
+  std::fill(sum.begin(), sum.end(), 0);
   for (const Source& source : sources) {
     const double* values = table_of(source).values.data();
-    for (std::size_t i = 0; i < sum.values.size(); ++i) {
-      sum.values[i] += values[source.entries[i]];
+    for (std::size_t i = 0; i < sum.size(); ++i) {
+      sum[i] += values[source.entries[i]];
     }
   }
 }
@@ -169,7 +169,7 @@ void Elimination::order_elimination() {
       return true;
     });
     const std::size_t size = table_size(scope);
-    bucket.sum = {full, std::vector<double>(size * at(sizes_[at(chosen)]))};
+    bucket.scope = full;
     bucket.message = {scope, std::vector<double>(size)};
     bucket.best.resize(size);
     buckets_.push_back(std::move(bucket));
@@ -184,13 +184,15 @@ void Elimination::order_elimination() {
 }
 
 void Elimination::run_again() {
+  std::vector<double> sum;  // of one bucket at a time
   for (Bucket& bucket : buckets_) {
-    add_up(bucket.sources, bucket.sum);
+    sum.resize(table_size(bucket.scope));
+    add_up(bucket.sources, sum);
     const std::size_t size = bucket.message.values.size();
     std::fill(bucket.message.values.begin(), bucket.message.values.end(), kForbidden);
     std::fill(bucket.best.begin(), bucket.best.end(), 0);
     for (int value = 0; value < sizes_[at(bucket.variable)]; ++value) {
-      const double* row = bucket.sum.values.data() + at(value) * size;
+      const double* row = sum.data() + at(value) * size;
       for (std::size_t i = 0; i < size; ++i) {
         if (row[i] < bucket.message.values[i]) {
           bucket.message.values[i] = row[i];
@@ -199,7 +201,7 @@ void Elimination::run_again() {
       }
     }
   }
-  add_up(root_sources_, root_);
+  add_up(root_sources_, root_.values);
 }
 
 std::vector<int> Elimination::minimiser(const std::vector<int>& kept_values) const {
@@ -234,7 +236,8 @@ std::vector<std::vector<double>> Elimination::min_marginals(
     const Table& parent = consumer_[b] < 0 ? root : beliefs[at(consumer_[b])];
     const Table outside = minimise_to(parent, bucket.message.scope);
     Table& belief = beliefs[b];
-    belief = bucket.sum;
+    belief = {bucket.scope, std::vector<double>(table_size(bucket.scope))};
+    add_up(bucket.sources, belief.values);
     const std::size_t size = bucket.message.values.size();
     for (std::size_t i = 0; i < belief.values.size(); ++i) {
       const double message = bucket.message.values[i % size];

@@ -56,15 +56,15 @@ class Elimination {
   struct Bucket {
     int variable = -1;
     std::vector<Source> sources;
-    Table sum;              // variable first, then the scope of the message
-    Table message;          // without the variable
-    std::vector<int> best;  // by message index: value of the variable
+    std::vector<int> scope;  // of the sum: variable first, then the scope of the message
+    Table message;           // without the variable
+    std::vector<int> best;   // by message index: value of the variable
   };
 
   std::size_t table_size(const std::vector<int>& scope) const;
   const Table& table_of(const Source& source) const;
   std::vector<std::uint32_t> entries_in(const std::vector<int>& scope, const Table& table) const;
-  void add_up(const std::vector<Source>& sources, Table& sum) const;
+  void add_up(const std::vector<Source>& sources, std::vector<double>& sum) const;
   void order_elimination();
   // Least entries of `table` for each value of `scope`, a part of its scope.
   Table minimise_to(const Table& table, const std::vector<int>& scope) const;

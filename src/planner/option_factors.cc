@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "core/errors.h"
+
 namespace shardwise::planning {
 
 namespace {
@@ -136,26 +138,28 @@ Domains all_choices(const BlockCosts& costs) {
 BlockRelaxation::BlockRelaxation(const BlockCosts& costs, Domains domains)
     : costs_(costs), domains_(std::move(domains)) {}
 
-BlockRelaxation::ByRecompute& BlockRelaxation::prepare(Recompute recompute) {
-  std::optional<ByRecompute>& known = by_recompute_[static_cast<std::size_t>(recompute)];
+const std::vector<TensorFactor>& BlockRelaxation::prepare(Recompute recompute) {
+  std::optional<std::vector<TensorFactor>>& known = tensors_[static_cast<std::size_t>(recompute)];
   if (known) {
     return *known;
   }
-  known.emplace();
-  known->tensors = FactorBuilder(costs_, recompute, domains_).build();
-  Elimination& sum = known->sum;
+  known = FactorBuilder(costs_, recompute, domains_).build();
+  if (sum_) {
+    return *known;
+  }
+  sum_.emplace();
   for (int o = 0; o < costs_.num_ops(); ++o) {
-    sum.add_variable(static_cast<int>(domains_[at(o)].size()));
+    sum_->add_variable(static_cast<int>(domains_[at(o)].size()));
   }
-  sum.add_variable(static_cast<int>(costs_.inputs().size()));
-  sum.add_variable(static_cast<int>(costs_.outputs().size()));
+  sum_->add_variable(static_cast<int>(costs_.inputs().size()));
+  sum_->add_variable(static_cast<int>(costs_.outputs().size()));
   for (int o = 0; o < costs_.num_ops(); ++o) {
-    sum.add_factor({o}, std::vector<double>(domains_[at(o)].size()));
+    sum_->add_factor({o}, std::vector<double>(domains_[at(o)].size()));
   }
-  for (const TensorFactor& tensor : known->tensors) {
-    sum.add_factor(tensor.scope, std::vector<double>(tensor.time.size()));
+  for (const TensorFactor& tensor : *known) {
+    sum_->add_factor(tensor.scope, std::vector<double>(tensor.time.size()));
   }
-  sum.run({costs_.num_ops(), costs_.num_ops() + 1});
+  sum_->run({costs_.num_ops(), costs_.num_ops() + 1});
   return *known;
 }
 
@@ -173,26 +177,27 @@ const std::vector<std::vector<Cost>>& BlockRelaxation::op_costs(const Mode& mode
 }
 
 const Elimination& BlockRelaxation::sum(const Mode& mode, const Weights& weights) {
-  ByRecompute& prepared = prepare(mode.recompute);
+  const std::vector<TensorFactor>& tensors = prepare(mode.recompute);
   const std::vector<std::vector<Cost>>& ops = op_costs(mode);
   int factor = 0;
   for (const std::vector<Cost>& op : ops) {
     std::transform(
-        op.begin(), op.end(), prepared.sum.factor_values(factor++).begin(), [&](const Cost& cost) {
+        op.begin(), op.end(), sum_->factor_values(factor++).begin(), [&](const Cost& cost) {
           return weights.of(cost);
         });
   }
   const double per_byte = weights.memory * weights.in_flight;
-  for (const TensorFactor& tensor : prepared.tensors) {
-    std::vector<double>& values = prepared.sum.factor_values(factor++);
+  for (const TensorFactor& tensor : tensors) {
+    std::vector<double>& values = sum_->factor_values(factor++);
+    SHARDWISE_CHECK(values.size() == tensor.time.size(), "scopes do not depend on recomputation");
     for (std::size_t i = 0; i < values.size(); ++i) {
       values[i] = tensor.time[i] == kForbidden
                       ? kForbidden
                       : weights.time * tensor.time[i] + per_byte * tensor.saved[i];
     }
   }
-  prepared.sum.run_again();
-  return prepared.sum;
+  sum_->run_again();
+  return *sum_;
 }
 
 }  // namespace shardwise::planning

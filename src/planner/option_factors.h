@@ -27,8 +27,8 @@ struct TensorFactor {
   std::vector<double> saved;
 };
 
-// The sum for any mode and weights. What does not depend on them, tables and the order of the
-// elimination, is made once for each way to recompute.
+// The sum for any mode and weights. What does not depend on them is made once: the order of the
+// elimination, and tables for each way to recompute.
 class BlockRelaxation {
  public:
   BlockRelaxation(const BlockCosts& costs, Domains domains);
@@ -38,17 +38,14 @@ class BlockRelaxation {
   const Elimination& sum(const Mode& mode, const Weights& weights);
 
  private:
-  struct ByRecompute {
-    std::vector<TensorFactor> tensors;
-    Elimination sum;  // factors: ops, then tensors
-  };
-
-  ByRecompute& prepare(Recompute recompute);
+  const std::vector<TensorFactor>& prepare(Recompute recompute);
   const std::vector<std::vector<Cost>>& op_costs(const Mode& mode);
 
   const BlockCosts& costs_;
   const Domains domains_;
-  std::array<std::optional<ByRecompute>, 3> by_recompute_;
+  std::array<std::optional<std::vector<TensorFactor>>, 3> tensors_;  // by way to recompute
+  // Factors: ops, then tensors. Their scopes are the same for all ways to recompute.
+  std::optional<Elimination> sum_;
   std::map<Mode, std::vector<std::vector<Cost>>> op_costs_;  // [op][position in its domain]
 };
 

@@ -502,34 +502,41 @@ class PipelineSearch::Impl {
   // The options that bounds found for the stages of the best path, where they fit: the best way to
   // join them.
   void try_candidates() {
-    const std::vector<ShapedArc> path = best_path();
     std::vector<std::unique_ptr<StageFront>> candidates;
+    if (take_candidates(candidates)) {
+      const Outcome outcome = walk();
+      if (outcome.best_verified >= 0) {
+        adopt(outcome.best_verified);
+      }
+    }
+    labels_.clear();
+    fronts_.clear();
+  }
+
+  // The best path as the only arcs, with candidates as their fronts. False if a stage has none.
+  bool take_candidates(std::vector<std::unique_ptr<StageFront>>& candidates) {
     exact_arcs_.clear();
     fronts_.clear();
     Position position = start_;
+    const std::vector<ShapedArc> path = best_path();
     for (int j = 0; j < static_cast<int>(path.size()); ++j) {
       const ShapedArc& arc = path[at(j)];
       exact_arcs_[{j, position}] = {arc};
       const StageFront*& front = fronts_[arc.key];
       if (front == nullptr) {
         candidates.push_back(stages_.candidates(arc.key, bound_weight_));
-        if (candidates.back() == nullptr) {
-          return;
+        front = candidates.back().get();
+        if (front == nullptr) {
+          return false;
         }
         if (shape_.stages == 1) {
           std::erase_if(candidates.back()->points,
                         [&](const StagePoint& point) { return !keeps_tie(point); });
         }
-        front = candidates.back().get();
       }
       position = arc.next;
     }
-    const Outcome outcome = walk();
-    if (outcome.best_verified >= 0) {
-      adopt(outcome.best_verified);
-    }
-    labels_.clear();
-    fronts_.clear();
+    return !path.empty();
   }
 
   // Whether the options of one stage that has both ends of a tie agree with the case at hand.

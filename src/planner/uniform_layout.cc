@@ -237,6 +237,7 @@ class UniformPlanner {
     plan.precision = precision;
     plan.context_chunks = layout_.context;
     check_interleaving(plan.num_microbatches);
+    find_op_axes();
     add_stages(plan);
     const std::vector<std::string> violations = plan_violations(plan, graph_);
     if (!violations.empty()) {
@@ -544,15 +545,22 @@ class UniformPlanner {
 
   LayerPlan layer_plan(int layer) const {
     LayerPlan plan;
-    for (const Op& op : graph_.block_of(layer).ops) {
-      plan.op_axes.push_back(assignment_of(op));
-    }
+    plan.op_axes = op_axes_[at(graph_.layers[at(layer)].block)];
     if (layer > 0) {
       plan.input_layout = boundary_layout();
     }
     plan.state_sharding = static_cast<StateSharding>(layout_.zero);
     plan.recompute = layout_.recompute;
     return plan;
+  }
+
+  void find_op_axes() {
+    for (const Block& block : graph_.blocks) {
+      std::vector<AxisAssignment>& axes = op_axes_.emplace_back();
+      for (const Op& op : block.ops) {
+        axes.push_back(assignment_of(op));
+      }
+    }
   }
 
   void add_stages(Plan& plan) const {
@@ -591,7 +599,8 @@ class UniformPlanner {
   const bool experts_on_data_;
   const bool experts_on_tensor_;
   Mesh mesh_;
-  std::vector<AxisRole> roles_;  // by mesh axis
+  std::vector<AxisRole> roles_;                       // by mesh axis
+  std::vector<std::vector<AxisAssignment>> op_axes_;  // of each block
 };
 
 }  // namespace
