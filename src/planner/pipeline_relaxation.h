@@ -7,6 +7,9 @@
 // u_type >= 0,
 //   S(t) = l V - sum_type u_type N_type + sum_i min { c - l v + u_type d : stage i, c <= t }
 // for stages share the layers' values (sum v = V) and the devices (sum d <= N): a Lagrangian bound.
+// Dearer and sharper, with stages placed one behind the other instead of a price for devices:
+//   S(t) = l V + min over placements { sum_i min { c - l v : stage i on its place, c <= t } }
+// by a dynamic programme over the devices taken.
 // If S(t) > P t, no plan keeps all its stages below t.
 #pragma once
 
