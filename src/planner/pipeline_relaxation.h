@@ -47,7 +47,7 @@ class PipelineRelaxation {
   // rose.
   bool sharpen();
   // Devices and layers of each stage, the last one first, that the last can_beat() with placed
-  // devices would have: a hint at a good plan. Empty if there are none.
+  // devices, or bound() after it, would have: a hint at a good plan. Empty if there are none.
   struct Hint {
     int size = 0;
     int num_layers = 0;
