@@ -43,8 +43,14 @@ void append(std::string& key, const TensorPlacement& placement) {
   for (const int size : placement.mesh.sizes) {
     append(key, size);
   }
-  for (const int device : placement.devices) {
-    append(key, device);
+  // Devices as runs: the first one of each and how many follow each other.
+  const std::vector<int>& devices = placement.devices;
+  for (std::size_t begin = 0, end = 0; begin < devices.size(); begin = end) {
+    for (end = begin + 1; end < devices.size() && devices[end] == devices[end - 1] + 1;) {
+      ++end;
+    }
+    append(key, devices[begin]);
+    append(key, static_cast<std::int64_t>(end - begin));
   }
   key.push_back(';');
 }
@@ -298,10 +304,9 @@ const BoundaryPrice& Evaluator::State::boundary_price(const Plan& plan,
   }
   const std::int64_t element = element_bytes(tensor.type, plan.precision);
   BoundaryPrice price;
-  price.forward = internal::price_messages(
-      redistribution(tensor.shape, sender, receiver), sender.devices, element, cluster, costs);
-  price.backward = internal::price_messages(
-      redistribution(tensor.shape, receiver, sender), receiver.devices, element, cluster, costs);
+  price.forward = internal::price_transfer(tensor.shape, sender, receiver, element, cluster, costs);
+  price.backward =
+      internal::price_transfer(tensor.shape, receiver, sender, element, cluster, costs);
   return boundaries.emplace(std::move(key), std::move(price)).first->second;
 }
 

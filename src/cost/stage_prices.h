@@ -99,6 +99,15 @@ TransferPrice price_messages(const std::vector<RedistributionMessage>& messages,
                              const Cluster& cluster,
                              const CostTable& costs);
 
+// The same for the messages of redistribution(shape, sender, receiver), without writing down those
+// that repeat.
+TransferPrice price_transfer(const std::vector<std::int64_t>& shape,
+                             const TensorPlacement& sender,
+                             const TensorPlacement& receiver,
+                             std::int64_t element_bytes,
+                             const Cluster& cluster,
+                             const CostTable& costs);
+
 // The time of the same messages by other costs.
 void price_again(TransferPrice& price, const CostTable& costs);
 

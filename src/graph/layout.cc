@@ -51,6 +51,14 @@ std::int64_t degree_of(const Op& op, int axis, const AxisAssignment& assignment,
   return degree;
 }
 
+bool is_reduced(const Op& op, int axis) {
+  return std::none_of(op.outputs.begin(), op.outputs.end(), [axis](const Operand& output) {
+    return contains_axis(output, axis);
+  });
+}
+
+}  // namespace
+
 std::int64_t shard_degree(const Layout& layout, int dim, const Mesh& mesh) {
   std::int64_t degree = 1;
   for (int m = 0; m < kMeshAxes; ++m) {
@@ -60,14 +68,6 @@ std::int64_t shard_degree(const Layout& layout, int dim, const Mesh& mesh) {
   }
   return degree;
 }
-
-bool is_reduced(const Op& op, int axis) {
-  return std::none_of(op.outputs.begin(), op.outputs.end(), [axis](const Operand& output) {
-    return contains_axis(output, axis);
-  });
-}
-
-}  // namespace
 
 MeshCoordinates coordinates_of(const Mesh& mesh, int index) {
   return {index / (mesh.sizes[1] * mesh.sizes[2]),

@@ -82,6 +82,8 @@ Layout gradient_layout(const Op& op,
 // replicate.
 Layout required_gradient_layout(const Layout& layout);
 
+// Shards that the layout cuts dimension `dim` into.
+std::int64_t shard_degree(const Layout& layout, int dim, const Mesh& mesh);
 // Shape of a local shard, padded: every shard has ceil(size / degree) of a sharded dimension.
 std::vector<std::int64_t> local_shape(const std::vector<std::int64_t>& shape,
                                       const Layout& layout,

@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <iterator>
 #include <map>
+#include <numeric>
 #include <set>
+#include <utility>
 
 #include "core/errors.h"
 
@@ -106,6 +108,27 @@ int take_holder(SenderPart& part, int receiver) {
   return holder;
 }
 
+bool are_apart(const std::vector<int>& a, const std::vector<int>& b) {
+  const auto [least_a, most_a] = std::minmax_element(a.begin(), a.end());
+  const auto [least_b, most_b] = std::minmax_element(b.begin(), b.end());
+  return *most_a < *least_b || *most_b < *least_a;
+}
+
+// Whether the data axis cuts the first dimension, and all that cut it do so without padding.
+bool cuts_evenly(const std::vector<std::int64_t>& shape, const TensorPlacement& placement) {
+  return !shape.empty() && placement.layout[kDataAxis] == AxisLayout::shard(0) &&
+         shape[0] % shard_degree(placement.layout, 0, placement.mesh) == 0;
+}
+
+// The first of `copies` equal parts; its devices are first_device and following.
+TensorPlacement first_part(const TensorPlacement& whole, int copies, int first_device) {
+  TensorPlacement part = whole;
+  part.mesh.sizes[kDataAxis] /= copies;
+  part.devices.resize(static_cast<std::size_t>(part.mesh.devices()));
+  std::iota(part.devices.begin(), part.devices.end(), first_device);
+  return part;
+}
+
 }  // namespace
 
 std::vector<RedistributionMessage> redistribution(const std::vector<std::int64_t>& shape,
@@ -129,6 +152,50 @@ std::vector<RedistributionMessage> redistribution(const std::vector<std::int64_t
     }
   }
   return messages;
+}
+
+RepeatedMessages repeated_messages(const std::vector<std::int64_t>& shape,
+                                   const TensorPlacement& sender,
+                                   const TensorPlacement& receiver) {
+  check_placement(sender);
+  check_placement(receiver);
+  RepeatedMessages repeated;
+  const auto add = [&](int from, int to, const Box& box) {
+    repeated.messages.push_back({from, to, box.elements()});
+  };
+  if (are_apart(sender.devices, receiver.devices)) {
+    std::vector<std::int64_t> part_shape = shape;
+    if (cuts_evenly(shape, sender) && cuts_evenly(shape, receiver)) {
+      repeated.copies = std::gcd(sender.mesh.sizes[kDataAxis], receiver.mesh.sizes[kDataAxis]);
+      part_shape[0] /= repeated.copies;
+    }
+    repeated.sender_stride = sender.mesh.devices() / repeated.copies;
+    repeated.receiver_stride = receiver.mesh.devices() / repeated.copies;
+    for (const RedistributionMessage& message :
+         redistribution(part_shape,
+                        first_part(sender, repeated.copies, 0),
+                        first_part(receiver, repeated.copies, repeated.sender_stride))) {
+      add(message.from_device, message.to_device - repeated.sender_stride, message.global_box);
+    }
+    return repeated;
+  }
+  const auto index_in = [](const std::vector<int>& devices) {
+    std::map<int, int> index;
+    for (std::size_t i = 0; i < devices.size(); ++i) {
+      index[devices[i]] = static_cast<int>(i);
+    }
+    return index;
+  };
+  const std::map<int, int> sender_index = index_in(sender.devices);
+  const std::map<int, int> receiver_index = index_in(receiver.devices);
+  for (const RedistributionMessage& message : redistribution(shape, sender, receiver)) {
+    if (message.from_device != message.to_device) {
+      add(sender_index.at(message.from_device),
+          receiver_index.at(message.to_device),
+          message.global_box);
+    }
+  }
+  return repeated;
 }
 
 }  // namespace shardwise

@@ -36,4 +36,26 @@ std::vector<RedistributionMessage> redistribution(const std::vector<std::int64_t
                                                   const TensorPlacement& sender,
                                                   const TensorPlacement& receiver);
 
+// A redistribution as equal copies of a smaller one: for each c in [0, copies) and each message, so
+// many elements go from sender.devices[from + c * sender_stride] to
+// receiver.devices[to + c * receiver_stride]. Boxes and local copies are left out.
+struct RepeatedMessages {
+  struct Message {
+    int from = 0;  // indices in the placements' devices
+    int to = 0;
+    std::int64_t elements = 0;
+  };
+  int copies = 1;
+  int sender_stride = 0;
+  int receiver_stride = 0;
+  std::vector<Message> messages;  // of one copy
+};
+
+// The messages of redistribution(), at the price of one copy. Both data axes cut the first
+// dimension: with d and d' shards there are gcd(d, d') equal copies, if nothing is padded and the
+// senders' devices come before or behind all of the receivers'; else one.
+RepeatedMessages repeated_messages(const std::vector<std::int64_t>& shape,
+                                   const TensorPlacement& sender,
+                                   const TensorPlacement& receiver);
+
 }  // namespace shardwise

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <map>
 #include <random>
 
@@ -104,6 +105,54 @@ TEST(Redistribution, EveryReceiverGetsEveryElementOfItsBoxOnceFromAHolder) {
       }
     }
   }
+}
+
+// Written out, they are what redistribution() says.
+TEST(RepeatedMessages, AreTheMessagesOfRedistribution) {
+  std::mt19937 random(11);
+  const auto pick = [&](int n) { return static_cast<int>(random() % static_cast<unsigned>(n)); };
+  int num_repeated = 0;
+  for (int round = 0; round < 4000; ++round) {
+    SCOPED_TRACE(round);
+    const std::vector<std::int64_t> shape = {12 * (1 + pick(2)) + pick(2), 1 + pick(6)};
+    const auto placement = [&](int first_device) {
+      TensorPlacement p;
+      for (std::size_t m = 0; m < kMeshAxes; ++m) {
+        p.mesh.sizes[m] = 1 + pick(4);
+        const int dim = m == 0 ? pick(8) == 0 ? -1 : 0 : pick(3) - 1;
+        if (p.mesh.sizes[m] > 1 && dim >= 0) {
+          p.layout[m] = AxisLayout::shard(dim);
+        }
+      }
+      for (int i = 0; i < p.mesh.devices(); ++i) {
+        p.devices.push_back(first_device + i);
+      }
+      std::shuffle(p.devices.begin(), p.devices.end(), random);
+      return p;
+    };
+    const TensorPlacement sender = placement(pick(2) * 100);
+    const TensorPlacement receiver = placement(40 + pick(30));
+    using Counts = std::map<std::pair<int, int>, std::int64_t>;
+    Counts expected;
+    for (const RedistributionMessage& message : redistribution(shape, sender, receiver)) {
+      if (message.from_device != message.to_device) {
+        expected[{message.from_device, message.to_device}] += message.global_box.elements();
+      }
+    }
+    const RepeatedMessages repeated = repeated_messages(shape, sender, receiver);
+    num_repeated += repeated.copies > 1 ? 1 : 0;
+    Counts found;
+    for (int copy = 0; copy < repeated.copies; ++copy) {
+      for (const RepeatedMessages::Message& message : repeated.messages) {
+        const int from = message.from + copy * repeated.sender_stride;
+        const int to = message.to + copy * repeated.receiver_stride;
+        found[{sender.devices.at(static_cast<std::size_t>(from)),
+               receiver.devices.at(static_cast<std::size_t>(to))}] += message.elements;
+      }
+    }
+    EXPECT_EQ(found, expected);
+  }
+  EXPECT_GT(num_repeated, 200);
 }
 
 }  // namespace

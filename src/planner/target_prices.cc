@@ -166,9 +166,7 @@ TargetPrices::Transfer TargetPrices::transfer(const TargetGrid& grid, int from, 
     const TensorPlacement receiver{layout, grid.mesh, devices_of(grid.mesh, to)};
     const std::int64_t element = element_bytes(tensor.type, precision_);
     const auto time = [&](const TensorPlacement& a, const TensorPlacement& b) {
-      return internal::price_messages(
-                 redistribution(tensor.shape, a, b), a.devices, element, cluster_, costs_)
-          .time.count;
+      return internal::price_transfer(tensor.shape, a, b, element, cluster_, costs_).time.count;
     };
     entry->second.forward = time(sender, receiver);
     entry->second.both = entry->second.forward + time(receiver, sender);

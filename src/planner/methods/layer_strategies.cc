@@ -102,11 +102,8 @@ Picoseconds LayerStrategies::transfer(const LayerStrategy& strategy) {
     const TensorPlacement sender{boundary(strategy), mesh_, devices_from(0, count)};
     const TensorPlacement receiver{boundary(strategy), mesh_, devices_from(count, count)};
     const auto time = [&](const TensorPlacement& from, const TensorPlacement& to) {
-      return internal::price_messages(redistribution(tensor.shape, from, to),
-                                      from.devices,
-                                      element_bytes(tensor.type, precision_),
-                                      cluster_,
-                                      costs_)
+      return internal::price_transfer(
+                 tensor.shape, from, to, element_bytes(tensor.type, precision_), cluster_, costs_)
           .time;
     };
     entry->second = time(sender, receiver) + time(receiver, sender);
