@@ -137,18 +137,17 @@ std::vector<GroupExtent> RankClasses::extents_of_groups(int rank) {
   const StagePlan& stage = plan_.stages[at(stage_index)];
   std::vector<GroupExtent> extents;
   for (unsigned axes = 1; axes < 1U << kMeshAxes; ++axes) {
-    const int leader = group_leader(stage.mesh, index_in_stage_[at(rank)], axes);
-    const auto [entry, is_new] = extents_.try_emplace({stage_index, axes, leader});
+    const auto [entry, is_new] = extents_.try_emplace({stage_index, axes});
     if (is_new) {
-      std::vector<int> group;
+      std::map<int, std::vector<int>> groups;  // by leader
       for (int i = 0; i < stage.mesh.devices(); ++i) {
-        if (group_leader(stage.mesh, i, axes) == leader) {
-          group.push_back(stage.devices[at(i)]);
-        }
+        groups[group_leader(stage.mesh, i, axes)].push_back(stage.devices[at(i)]);
       }
-      entry->second = extent_of(cluster_, group);
+      for (const auto& [leader, group] : groups) {
+        entry->second.emplace(leader, extent_of(cluster_, group));
+      }
     }
-    extents.push_back(entry->second);
+    extents.push_back(entry->second.at(group_leader(stage.mesh, index_in_stage_[at(rank)], axes)));
   }
   return extents;
 }

@@ -9,7 +9,6 @@
 #pragma once
 
 #include <map>
-#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -77,8 +76,9 @@ class RankClasses {
   std::vector<int> class_of_;  // by rank; -1: not used
   std::vector<int> stage_of_;
   std::vector<int> index_in_stage_;
-  std::vector<std::vector<End>> ends_;                             // by rank
-  std::map<std::tuple<int, unsigned, int>, GroupExtent> extents_;  // by stage, axes, first member
+  std::vector<std::vector<End>> ends_;  // by rank
+  // [{stage, axes}][first member]
+  std::map<std::pair<int, unsigned>, std::map<int, GroupExtent>> extents_;
   std::vector<int> representatives_;
   std::vector<int> sizes_;
   std::vector<std::vector<std::pair<int, int>>> node_mixes_;
