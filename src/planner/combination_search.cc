@@ -340,11 +340,16 @@ class CombinationSearch::Impl {
     return (m - 1) * period + work / (devices - combination.stages + 1);
   }
 
-  // Unsolved combination of least bound; ties: the earlier one.
+  bool is_done(const Combination& combination) const {
+    return combination.next == Step::kNothing ||
+           (limits_.effort == Effort::kGlance && combination.next == Step::kSharpen);
+  }
+
+  // Combination of least bound that is not done; ties: the earlier one.
   Combination* least() {
     Combination* best = nullptr;
     for (Combination& combination : combinations_) {
-      if (combination.next != Step::kNothing &&
+      if (!is_done(combination) &&
           (best == nullptr || combination.search->bound() < best->search->bound())) {
         best = &combination;
       }

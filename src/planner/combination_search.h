@@ -11,10 +11,15 @@
 
 namespace shardwise::planning {
 
+// kProve: until no bound is below the incumbent. kGlance: without a combination's dearer steps,
+// sharper bounds by multipliers and exact search: good plans soon, and bounds.
+enum class Effort { kProve, kGlance };
+
 struct CombinationLimits {
   std::vector<Schedule> schedules;  // empty: all
   int min_stages = 1;
   int max_stages = 0;  // 0: no limit
+  Effort effort = Effort::kProve;
 };
 
 class CombinationSearch {
@@ -26,7 +31,7 @@ class CombinationSearch {
 
   // Adds all combinations of a micro-batch count. `problem` must outlive the search.
   void add(Problem& problem);
-  // Improves the incumbent until nothing is better. Throws SearchStopped.
+  // Improves the incumbent until nothing is better, or the effort is spent. Throws SearchStopped.
   void run();
   // Proved: no plan is faster, but for the incumbent. Infinite if nothing fits.
   double bound() const;

@@ -204,6 +204,25 @@ void Elimination::run_again() {
   add_up(root_sources_, root_.values);
 }
 
+Elimination& EliminationPool::with(const Structure& structure) {
+  const auto [entry, is_new] = known_.try_emplace(structure);
+  Elimination& sum = entry->second;
+  if (is_new) {
+    for (const int size : structure.sizes) {
+      sum.add_variable(size);
+    }
+    for (const std::vector<int>& scope : structure.scopes) {
+      std::size_t num_values = 1;
+      for (const int variable : scope) {
+        num_values *= at(structure.sizes[at(variable)]);
+      }
+      sum.add_factor(scope, std::vector<double>(num_values));
+    }
+    sum.run(structure.kept);
+  }
+  return sum;
+}
+
 std::vector<int> Elimination::minimiser(const std::vector<int>& kept_values) const {
   std::vector<int> values(sizes_.size(), 0);
   for (std::size_t i = 0; i < kept_.size(); ++i) {

@@ -11,6 +11,7 @@
 
 #include <cstdint>
 #include <limits>
+#include <map>
 #include <vector>
 
 namespace shardwise::planning {
@@ -77,6 +78,24 @@ class Elimination {
   std::vector<int> kept_;
   std::vector<Source> root_sources_;
   Table root_;
+};
+
+// One Elimination for all sums of the same structure: orders and index tables are made once, and
+// the values of only one sum at a time are held.
+class EliminationPool {
+ public:
+  struct Structure {
+    std::vector<int> sizes;                // domain of each variable
+    std::vector<std::vector<int>> scopes;  // of each factor
+    std::vector<int> kept;
+
+    auto operator<=>(const Structure&) const = default;
+  };
+  // Its factors have the values that were last filled in, by whomever.
+  Elimination& with(const Structure& structure);
+
+ private:
+  std::map<Structure, Elimination> known_;
 };
 
 }  // namespace shardwise::planning

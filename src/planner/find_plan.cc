@@ -1,6 +1,8 @@
 // find_plan: the combination search over graphs of all micro-batch counts.
 #include <algorithm>
 #include <memory>
+#include <optional>
+#include <utility>
 #include <vector>
 
 #include "core/errors.h"
@@ -25,12 +27,21 @@ namespace {
 using planning::Deadline;
 using planning::MicrobatchModel;
 
+// A plan of the space and its step time.
+struct KnownPlan {
+  Plan plan;
+  Picoseconds step_time{0};
+};
+
 class PlanSearch {
  public:
+  // Looks for what is faster than `known`.
   PlanSearch(const PlanRequest& request,
              const Cluster& cluster,
              const CostTable& costs,
-             const Deadline& deadline)
+             const Deadline& deadline,
+             planning::Effort effort,
+             std::optional<KnownPlan> known)
       : request_(request),
         cluster_(cluster),
         costs_(costs),
@@ -38,10 +49,17 @@ class PlanSearch {
                 planning::is_aligned(request.limits, cluster),
                 planning::stage_sizes(
                     request.graph(request.batch), cluster, request.free_axes, request.limits)),
-        search_({request.schedules, 1, request.limits.max_stages}, incumbent_) {
+        search_({request.schedules, 1, request.limits.max_stages, effort}, incumbent_),
+        known_(std::move(known)) {
     incumbent_.deadline = deadline;
     incumbent_.gap = request.gap;
     incumbent_.progress = request.progress;
+    if (known_) {
+      incumbent_.step_time = known_->step_time.count;
+      if (incumbent_.progress != nullptr) {
+        incumbent_.progress->best = static_cast<double>(incumbent_.step_time);
+      }
+    }
   }
 
   PlanResult search() {
@@ -50,7 +68,7 @@ class PlanSearch {
       for (const int count : counts) {
         incumbent_.deadline.check();
         models_.push_back(std::make_unique<MicrobatchModel>(
-            request_, cluster_, costs_, places_, incumbent_.deadline, count));
+            request_, cluster_, costs_, places_, eliminations_, incumbent_.deadline, count));
         search_.add(*models_.back());
       }
       knows_all_ = true;
@@ -67,7 +85,7 @@ class PlanSearch {
   PlanResult outcome() {
     PlanResult result;
     double bound = knows_all_ ? search_.bound() : 0;
-    if (!incumbent_.plan) {
+    if (!incumbent_.is_known()) {
       const bool is_infeasible = bound == planning::kForbidden;
       result.stop_reason = is_infeasible ? StopReason::kInfeasible : StopReason::kLimitReached;
       result.lower_bound = Picoseconds(is_infeasible ? 0 : static_cast<std::int64_t>(bound));
@@ -78,6 +96,10 @@ class PlanSearch {
     bound = std::min(bound, static_cast<double>(incumbent_.step_time));
     result.lower_bound = Picoseconds(static_cast<std::int64_t>(bound));
     result.step_time = Picoseconds(incumbent_.step_time);
+    if (!incumbent_.plan) {
+      result.plan = known_->plan;
+      return result;
+    }
     for (const std::unique_ptr<MicrobatchModel>& model : models_) {
       if (model.get() == incumbent_.plan->problem) {
         result.plan = model->plan_of(*incumbent_.plan);
@@ -94,9 +116,11 @@ class PlanSearch {
   const Cluster& cluster_;
   const CostTable& costs_;
   const planning::StagePlaces places_;
+  planning::EliminationPool eliminations_;  // of all models
   planning::Incumbent incumbent_;
   std::vector<std::unique_ptr<MicrobatchModel>> models_;
   planning::CombinationSearch search_;
+  const std::optional<KnownPlan> known_;
   bool knows_all_ = false;  // search_ has the whole space
 };
 
@@ -133,9 +157,30 @@ void consider_unlike_chunks(const PlanRequest& request,
   }
 }
 
+// With two free axes a layer has ten thousand options: a glance at the same space with one comes to
+// good plans much sooner, and what they beat need not be looked at.
+std::optional<KnownPlan> glance_at_one_axis(const PlanRequest& request,
+                                            const Cluster& cluster,
+                                            const CostTable& costs,
+                                            const Deadline& deadline) {
+  if (request.free_axes < 2) {
+    return std::nullopt;
+  }
+  PlanRequest glance = request;
+  glance.free_axes = 1;
+  glance.progress = nullptr;
+  PlanResult result =
+      PlanSearch(glance, cluster, costs, deadline, planning::Effort::kGlance, std::nullopt)
+          .search();
+  if (!result.plan) {
+    return std::nullopt;
+  }
+  return KnownPlan{std::move(*result.plan), result.step_time};
+}
+
 // What is left of a limit for plans of simpler spaces, should it end the search without proof.
 double seconds_of_simpler_spaces(const PlanRequest& request) {
-  return std::min(0.4 * request.time_limit.count, request.free_axes > 1 ? 8.0 : 5.0);
+  return std::min(0.4 * request.time_limit.count, 5.0);
 }
 
 // The result of a search that a limit ended, at least as good as plans of simpler spaces.
@@ -157,9 +202,6 @@ class SimplerSpaces {
   }
 
   void search() {
-    if (request_.free_axes > 1) {
-      search_one_axis();
-    }
     // The quickest first (docs/planner.md): the slower ones may find nothing in what is left.
     for (const auto find : {find_uniap_intra_plan,
                             find_galvatron_plan,
@@ -178,15 +220,6 @@ class SimplerSpaces {
   }
 
  private:
-  // One free axis for ten thousand options of a layer: the same search comes much further.
-  void search_one_axis() {
-    constexpr double kShare = 0.6;
-    PlanRequest request = simpler_;
-    request.free_axes = 1;
-    const Deadline deadline = Deadline::after(kShare * deadline_.seconds_left(), request.stop);
-    consider(PlanSearch(request, cluster_, costs_, deadline).search());
-  }
-
   void consider(PlanResult other) {
     if (!other.plan || !planning::is_in_space(*other.plan, request_, cluster_) ||
         (result_.plan && other.step_time >= result_.step_time)) {
@@ -219,7 +252,13 @@ PlanResult find_plan(const PlanRequest& request, const Cluster& cluster, const C
   const bool is_limited = limit < 1e9;  // deadline.h
   const planning::Deadline end_of_search = planning::Deadline::after(
       is_limited ? limit - seconds_of_simpler_spaces(request) : limit, request.stop);
-  PlanResult result = PlanSearch(request, cluster, costs, end_of_search).search();
+  PlanResult result = PlanSearch(request,
+                                 cluster,
+                                 costs,
+                                 end_of_search,
+                                 planning::Effort::kProve,
+                                 glance_at_one_axis(request, cluster, costs, end_of_search))
+                          .search();
   if (planning::has_unlike_chunks(request)) {
     consider_unlike_chunks(request, cluster, costs, deadline, result);
   }

@@ -8,11 +8,12 @@
 namespace shardwise::planning {
 
 GraphOptions::GraphOptions(const BlockCosts& costs,
+                           EliminationPool& pool,
                            std::vector<Mode> modes,
                            std::vector<Mode> fastest_modes,
                            bool may_save_output)
     : costs_(costs),
-      relaxation_(costs, all_choices(costs)),
+      relaxation_(costs, all_choices(costs), pool),
       modes_(std::move(modes)),
       fastest_modes_(std::move(fastest_modes)),
       may_save_output_(may_save_output) {}

@@ -15,6 +15,7 @@ class GraphOptions final : public BlockOptions {
  public:
   // `modes`: all of them; `fastest_modes`: those that could be fastest if memory were free.
   GraphOptions(const BlockCosts& costs,
+               EliminationPool& pool,
                std::vector<Mode> modes,
                std::vector<Mode> fastest_modes,
                bool may_save_output);

@@ -72,12 +72,14 @@ MicrobatchModel::MicrobatchModel(const PlanRequest& request,
                                  const Cluster& cluster,
                                  const CostTable& costs,
                                  const StagePlaces& places,
+                                 EliminationPool& eliminations,
                                  const Deadline& deadline,
                                  int num_microbatches)
     : request_(request),
       cluster_(cluster),
       costs_(costs),
       places_(places),
+      eliminations_(eliminations),
       deadline_(deadline),
       num_microbatches_(num_microbatches),
       graph_(with_constraints(
@@ -205,9 +207,7 @@ std::int64_t MicrobatchModel::messages_time(const std::vector<std::int64_t>& sha
                                             std::int64_t element,
                                             const TensorPlacement& from,
                                             const TensorPlacement& to) const {
-  return internal::price_messages(
-             redistribution(shape, from, to), from.devices, element, cluster_, costs_)
-      .time.count;
+  return internal::price_transfer(shape, from, to, element, cluster_, costs_).time.count;
 }
 
 const Layout& MicrobatchModel::boundary_layout(int layer, const StageEnd& end) {
@@ -312,6 +312,7 @@ BlockOptions& MicrobatchModel::options(int shape_number, int layer, TieCase tie)
   std::unique_ptr<BlockOptions>& known = options_[{shape_number, block_of(layer), tie}];
   if (known == nullptr) {
     known = std::make_unique<GraphOptions>(block_costs(shape_number, block_of(layer)),
+                                           eliminations_,
                                            modes(layer, tie, false),
                                            modes(layer, tie, true),
                                            saves_output(graph_.block_of(layer)));

@@ -21,6 +21,7 @@ class MicrobatchModel final : public Problem {
                   const Cluster& cluster,
                   const CostTable& costs,
                   const StagePlaces& places,
+                  EliminationPool& eliminations,
                   const Deadline& deadline,
                   int num_microbatches);
 
@@ -77,6 +78,7 @@ class MicrobatchModel final : public Problem {
   const Cluster& cluster_;
   const CostTable& costs_;
   const StagePlaces& places_;
+  EliminationPool& eliminations_;
   const Deadline& deadline_;
   const int num_microbatches_;
   std::vector<Constraints> constraints_;  // of each block of graph_

@@ -135,8 +135,8 @@ Domains all_choices(const BlockCosts& costs) {
   return domains;
 }
 
-BlockRelaxation::BlockRelaxation(const BlockCosts& costs, Domains domains)
-    : costs_(costs), domains_(std::move(domains)) {}
+BlockRelaxation::BlockRelaxation(const BlockCosts& costs, Domains domains, EliminationPool& pool)
+    : costs_(costs), domains_(std::move(domains)), pool_(pool) {}
 
 const std::vector<TensorFactor>& BlockRelaxation::prepare(Recompute recompute) {
   std::optional<std::vector<TensorFactor>>& known = tensors_[static_cast<std::size_t>(recompute)];
@@ -144,22 +144,21 @@ const std::vector<TensorFactor>& BlockRelaxation::prepare(Recompute recompute) {
     return *known;
   }
   known = FactorBuilder(costs_, recompute, domains_).build();
-  if (sum_) {
+  if (sum_ != nullptr) {
     return *known;
   }
-  sum_.emplace();
+  EliminationPool::Structure structure;
+  structure.kept = {costs_.num_ops(), costs_.num_ops() + 1};
   for (int o = 0; o < costs_.num_ops(); ++o) {
-    sum_->add_variable(static_cast<int>(domains_[at(o)].size()));
+    structure.sizes.push_back(static_cast<int>(domains_[at(o)].size()));
+    structure.scopes.push_back({o});
   }
-  sum_->add_variable(static_cast<int>(costs_.inputs().size()));
-  sum_->add_variable(static_cast<int>(costs_.outputs().size()));
-  for (int o = 0; o < costs_.num_ops(); ++o) {
-    sum_->add_factor({o}, std::vector<double>(domains_[at(o)].size()));
-  }
+  structure.sizes.push_back(static_cast<int>(costs_.inputs().size()));
+  structure.sizes.push_back(static_cast<int>(costs_.outputs().size()));
   for (const TensorFactor& tensor : *known) {
-    sum_->add_factor(tensor.scope, std::vector<double>(tensor.time.size()));
+    structure.scopes.push_back(tensor.scope);
   }
-  sum_->run({costs_.num_ops(), costs_.num_ops() + 1});
+  sum_ = &pool_.with(structure);
   return *known;
 }
 

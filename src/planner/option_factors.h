@@ -27,14 +27,16 @@ struct TensorFactor {
   std::vector<double> saved;
 };
 
-// The sum for any mode and weights. What does not depend on them is made once: the order of the
-// elimination, and tables for each way to recompute.
+// The sum for any mode and weights. What does not depend on them is made once: tables for each way
+// to recompute.
 class BlockRelaxation {
  public:
-  BlockRelaxation(const BlockCosts& costs, Domains domains);
+  // Both must outlive it.
+  BlockRelaxation(const BlockCosts& costs, Domains domains, EliminationPool& pool);
 
   // Kept: input and output layout. Values of an op's variable are positions in its domain. At most
-  // the weighted cost of every option (TensorFactor). Valid until the next call.
+  // the weighted cost of every option (TensorFactor). Valid until the next call for any relaxation
+  // of the pool.
   const Elimination& sum(const Mode& mode, const Weights& weights);
 
  private:
@@ -43,9 +45,10 @@ class BlockRelaxation {
 
   const BlockCosts& costs_;
   const Domains domains_;
+  EliminationPool& pool_;
   std::array<std::optional<std::vector<TensorFactor>>, 3> tensors_;  // by way to recompute
   // Factors: ops, then tensors. Their scopes are the same for all ways to recompute.
-  std::optional<Elimination> sum_;
+  Elimination* sum_ = nullptr;                               // of the pool
   std::map<Mode, std::vector<std::vector<Cost>>> op_costs_;  // [op][position in its domain]
 };
 

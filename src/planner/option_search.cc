@@ -686,9 +686,10 @@ class ModeSearch {
   bool restrict_domains() {
     domains_ = all_choices(costs_);
     for (bool is_whole = true;; is_whole = false) {
+      EliminationPool pool;
       std::optional<BlockRelaxation> narrowed;
       if (!is_whole) {
-        narrowed.emplace(costs_, domains_);
+        narrowed.emplace(costs_, domains_, pool);
       }
       BlockRelaxation& relaxation = is_whole ? relaxation_ : *narrowed;
       const std::vector<std::vector<double>> marginals =
