@@ -8,7 +8,7 @@
 #include <numeric>
 
 #include "core/errors.h"
-#include "planner/listed_problem.h"
+#include "planner/deadline.h"
 #include "planner/milp.h"
 
 namespace shardwise {
@@ -308,9 +308,11 @@ ListedProblem listed(const UniapProblem& problem, std::optional<int> only_strate
   return result;
 }
 
-UniapResult solve_listed(const UniapProblem& problem, std::optional<int> only_strategy) {
+UniapResult solve_listed(const UniapProblem& problem,
+                         std::optional<int> only_strategy,
+                         const ListedLimits& limits) {
   const ListedProblem instance = listed(problem, only_strategy);
-  const ListedResult found = find_listed_plan(instance);
+  const ListedResult found = find_listed_plan(instance, limits);
   UniapResult result;
   result.stop_reason = found.stop_reason;
   result.lower_bound = found.lower_bound;
@@ -343,7 +345,7 @@ UniapResult solve_uniap_milp(const UniapProblem& problem, Seconds time_limit) {
   return UniapMilp(problem).solve(time_limit);
 }
 
-UniapResult solve_uniap_exactly(const UniapProblem& problem) {
+UniapResult solve_uniap_exactly(const UniapProblem& problem, const ListedLimits& limits) {
   check(problem);
   const std::size_t layers = problem.layers.size();
   bool is_chain = problem.edges.size() + 1 == layers;
@@ -357,18 +359,29 @@ UniapResult solve_uniap_exactly(const UniapProblem& problem) {
     return {};
   }
   if (problem.space != UniapSpace::kInterOnly) {
-    return solve_listed(problem, std::nullopt);
+    return solve_listed(problem, std::nullopt, limits);
   }
   std::size_t common = std::numeric_limits<std::size_t>::max();
   for (const auto& layer : problem.layers) {
     common = std::min(common, layer.size());
   }
+  const planning::Deadline deadline =
+      planning::Deadline::after(limits.time_limit.count, limits.stop);
+  ListedLimits rest = limits;
   UniapResult best;
+  bool is_whole = true;  // no limit cut a search short
   for (std::size_t k = 0; k < common; ++k) {
-    UniapResult found = solve_listed(problem, static_cast<int>(k));
+    rest.time_limit = Seconds(deadline.seconds_left());
+    UniapResult found = solve_listed(problem, static_cast<int>(k), rest);
+    is_whole = is_whole && (found.stop_reason == StopReason::kOptimal ||
+                            found.stop_reason == StopReason::kInfeasible);
     if (found.plan && (!best.plan || found.step_time < best.step_time)) {
       best = std::move(found);
     }
+  }
+  if (!is_whole) {
+    best.stop_reason = best.plan ? StopReason::kFeasible : StopReason::kLimitReached;
+    best.lower_bound = Picoseconds(0);
   }
   return best;
 }

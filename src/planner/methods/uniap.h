@@ -23,6 +23,7 @@
 #include <vector>
 
 #include "core/units.h"
+#include "planner/listed_problem.h"
 #include "planner/planner.h"
 
 namespace shardwise {
@@ -73,9 +74,9 @@ bool has_highs();
 // problem or a build without HiGHS.
 UniapResult solve_uniap_milp(const UniapProblem& problem, Seconds time_limit = Seconds(600));
 
-// The same optimum by find_listed_plan. Requires a chain: edges (u, u + 1) and no others; throws
-// InputError else.
-UniapResult solve_uniap_exactly(const UniapProblem& problem);
+// The same optimum by find_listed_plan; cut short by `limits`, the best plan so far. Requires a
+// chain: edges (u, u + 1) and no others; throws InputError else.
+UniapResult solve_uniap_exactly(const UniapProblem& problem, const ListedLimits& limits = {});
 
 // Objective of a plan, or nothing if it is none or does not fit.
 std::optional<Picoseconds> evaluate_uniap(const UniapProblem& problem, const UniapPlan& plan);

@@ -135,7 +135,8 @@ class UniapSearch {
     const DeviceType& type = cluster_.types.front();
     problem.memory = type.memory - type.reserve - costs_.process_memory();
     for (int tries = 0; tries < kMostTries && problem.memory > Bytes(0); ++tries) {
-      const UniapResult found = solve_uniap_exactly(problem);
+      const UniapResult found = solve_uniap_exactly(
+          problem, {0, Seconds(best_.deadline().seconds_left()), request_.stop});
       if (!found.plan) {
         return;
       }
