@@ -37,8 +37,8 @@ TEST(TransferPrice, RepeatedMessagesCostWhatTheWholeListCosts) {
     const TensorPlacement sender = placement(pick(50));
     const TensorPlacement receiver = placement(pick(110));
     const TransferPrice price = price_transfer(shape, sender, receiver, 2, cluster, costs);
-    const TransferPrice listed = price_messages(
-        redistribution(shape, sender, receiver), sender.devices, 2, cluster, costs);
+    const TransferPrice listed =
+        price_messages(redistribution(shape, sender, receiver), sender.devices, 2, cluster, costs);
     EXPECT_EQ(price.time.count, listed.time.count);
     EXPECT_EQ(price.busiest.count, listed.busiest.count);
     EXPECT_EQ(price.level, listed.level);
