@@ -141,7 +141,7 @@ void add_plan_flags(CLI::App& command, PlanFlags& flags) {
   command
       .add_option("--threads",
                   flags.threads,
-                  "at most so many; the search takes one, the plan depends on none")
+                  "at most so many; runner-ups take a second, the plan depends on none")
       ->check(CLI::Range(0, 1024));
   command
       .add_option("--refine",

@@ -35,7 +35,8 @@ void for_each_group(const std::vector<int>& devices, const Mesh& mesh, unsigned 
   for_each_place(across, [&](int leader) {
     group.clear();
     for_each_place(along, [&](int offset) {
-      group.push_back(devices[static_cast<std::size_t>(leader + offset)]);
+      const int place = leader + offset;
+      group.push_back(devices[static_cast<std::size_t>(place)]);
     });
     if (!is_sorted) {
       std::sort(group.begin(), group.end());

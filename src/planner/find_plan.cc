@@ -252,6 +252,10 @@ PlanResult find_plan(const PlanRequest& request, const Cluster& cluster, const C
   const bool is_limited = limit < 1e9;  // deadline.h
   const planning::Deadline end_of_search = planning::Deadline::after(
       is_limited ? limit - seconds_of_simpler_spaces(request) : limit, request.stop);
+  std::optional<planning::RunnerUpSearch> runner_ups;
+  if (request.runner_ups == RunnerUps::kFind) {
+    runner_ups.emplace(request, cluster, costs, deadline);
+  }
   PlanResult result = PlanSearch(request,
                                  cluster,
                                  costs,
@@ -266,11 +270,12 @@ PlanResult find_plan(const PlanRequest& request, const Cluster& cluster, const C
       result.stop_reason == StopReason::kLimitReached) {
     SimplerSpaces(request, cluster, costs, deadline, result).search();
   }
-  if (result.stop_reason == StopReason::kInfeasible && request.runner_ups == RunnerUps::kFind) {
+  if (result.stop_reason == StopReason::kInfeasible && runner_ups) {
+    runner_ups.reset();
     result.infeasibility = planning::explain_infeasible(request, cluster, costs, deadline);
   }
-  if (result.plan && request.runner_ups == RunnerUps::kFind) {
-    result.runner_ups = planning::find_runner_ups(request, cluster, costs, deadline);
+  if (result.plan && runner_ups) {
+    result.runner_ups = runner_ups->take();
   }
   result.search_time = watch.elapsed();
   return result;

@@ -93,6 +93,7 @@ TEST(Laws, FasterCollectivesNeverWorsenTheOptimum) {
 
 TEST(Laws, EqualInputsGiveEqualPlansOnAnyNumberOfThreads) {
   PlanRequest request = tiny_request();
+  request.runner_ups = RunnerUps::kFind;
   request.threads = 1;
   const FakeTable table = plain_table(1);
   const PlanResult one = find_plan(request, two_nodes(4, kPlenty), table);
@@ -100,6 +101,13 @@ TEST(Laws, EqualInputsGiveEqualPlansOnAnyNumberOfThreads) {
   const PlanResult two = find_plan(request, two_nodes(4, kPlenty), table);
   ASSERT_TRUE(one.plan && two.plan);
   EXPECT_EQ(*one.plan, *two.plan);
+  EXPECT_GT(one.runner_ups.size(), 3U);
+  ASSERT_EQ(one.runner_ups.size(), two.runner_ups.size());
+  for (std::size_t i = 0; i < one.runner_ups.size(); ++i) {
+    EXPECT_EQ(one.runner_ups[i].family, two.runner_ups[i].family);
+    EXPECT_EQ(one.runner_ups[i].plan, two.runner_ups[i].plan);
+    EXPECT_EQ(one.runner_ups[i].step_time, two.runner_ups[i].step_time);
+  }
 }
 
 TEST(Laws, ProgressEndsAtTheOptimum) {

@@ -54,7 +54,7 @@ struct SearchProgress {
 };
 
 struct PlanRequest {
-  GraphBuilder graph;
+  GraphBuilder graph;  // with `threads` other than 1 called from two threads at once
   std::int64_t batch = 1;
   std::int64_t sequence = 1;
   Precision precision = Precision::kFloat32;
@@ -68,7 +68,7 @@ struct PlanRequest {
   Seconds time_limit{1e9};
   Seconds explanation_limit{5};  // of the search, within time_limit, for why nothing fits
   const std::atomic<bool>* stop = nullptr;  // ends the search, as the time limit does, once true
-  int threads = 0;                          // at most so many (0: any); the search takes one
+  int threads = 0;                          // at most so many (0: any); runner-ups take a second
   RunnerUps runner_ups = RunnerUps::kFind;
   SearchProgress* progress = nullptr;  // kept current by find_plan if set
 };
