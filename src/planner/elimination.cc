@@ -1,6 +1,8 @@
 #include "planner/elimination.h"
 
 #include <algorithm>
+#include <functional>
+#include <span>
 #include <utility>
 
 #include "core/errors.h"
@@ -13,6 +15,35 @@ std::size_t at(int index) { return static_cast<std::size_t>(index); }
 
 bool contains(const std::vector<int>& list, int value) {
   return std::find(list.begin(), list.end(), value) != list.end();
+}
+
+// least[i] = min(least[i], flat + sum over rows of row[i]).
+void lower(double* __restrict least,
+           std::size_t size,
+           double flat,
+           std::span<const double* const> rows) {
+  if (rows.size() == 1) {
+    const double* a = rows[0];
+    for (std::size_t i = 0; i < size; ++i) {
+      const double sum = flat + a[i];
+      least[i] = sum < least[i] ? sum : least[i];
+    }
+  } else if (rows.size() == 2) {
+    const double* a = rows[0];
+    const double* b = rows[1];
+    for (std::size_t i = 0; i < size; ++i) {
+      const double sum = flat + a[i] + b[i];
+      least[i] = sum < least[i] ? sum : least[i];
+    }
+  } else {
+    for (std::size_t i = 0; i < size; ++i) {
+      double sum = flat;
+      for (const double* row : rows) {
+        sum += row[i];
+      }
+      least[i] = sum < least[i] ? sum : least[i];
+    }
+  }
 }
 
 }  // namespace
@@ -75,12 +106,30 @@ std::vector<std::uint32_t> Elimination::entries_in(const std::vector<int>& scope
   return entries;
 }
 
-void Elimination::add_up(const std::vector<Source>& sources, std::vector<double>& sum) const {
-  std::fill(sum.begin(), sum.end(), 0);
-  for (const Source& source : sources) {
-    const double* values = table_of(source).values.data();
-    for (std::size_t i = 0; i < sum.size(); ++i) {
-      sum[i] += values[source.entries[i]];
+const double* Elimination::values_of(const View& view) const {
+  return view.order.empty() ? table_of(view.source).values.data() : view.copy.data();
+}
+
+template <typename Visit>
+void Elimination::for_each_row(const Bucket& bucket, Visit visit) const {
+  const std::size_t size = bucket.views.size();
+  std::vector<const double*> heads(size);
+  const std::span<const double*> flats(heads.data(), bucket.num_flat);
+  const std::span<const double* const> rows(heads.data() + bucket.num_flat, size - bucket.num_flat);
+  const std::size_t num_rows = bucket.message.values.size() / bucket.row;
+  for (std::size_t r = 0; r < num_rows; ++r) {
+    for (std::size_t v = 0; v < size; ++v) {
+      heads[v] = values_of(bucket.views[v]) + bucket.views[v].begins[r];
+    }
+    for (int value = 0; value < sizes_[at(bucket.variable)]; ++value) {
+      double flat = 0;
+      for (const double* head : flats) {
+        flat += *head;
+      }
+      visit(r, value, flat, rows);
+      for (std::size_t v = 0; v < size; ++v) {
+        heads[v] += bucket.views[v].step;
+      }
     }
   }
 }
@@ -117,7 +166,7 @@ void Elimination::order_elimination() {
   std::vector<Source> open;
   open.reserve(factors_.size());
   for (int factor = 0; factor < static_cast<int>(factors_.size()); ++factor) {
-    open.push_back({true, factor, {}});
+    open.push_back({true, factor});
   }
   std::vector<int> remaining;
   for (int v = 0; v < static_cast<int>(sizes_.size()); ++v) {
@@ -153,9 +202,7 @@ void Elimination::order_elimination() {
     }
     Bucket bucket;
     bucket.variable = chosen;
-    const std::vector<int> scope = neighbours(chosen);
-    std::vector<int> full{chosen};
-    full.insert(full.end(), scope.begin(), scope.end());
+    bucket.message.scope = neighbours(chosen);
     const int number = static_cast<int>(buckets_.size());
     std::erase_if(open, [&](const Source& source) {
       if (!contains(table_of(source).scope, chosen)) {
@@ -164,44 +211,122 @@ void Elimination::order_elimination() {
       if (!source.is_factor) {
         consumer_[at(source.number)] = number;
       }
-      bucket.sources.push_back(
-          {source.is_factor, source.number, entries_in(full, table_of(source))});
+      bucket.views.push_back({source, {}, 0, false, {}, {}});
       return true;
     });
-    const std::size_t size = table_size(scope);
-    bucket.scope = full;
-    bucket.message = {scope, std::vector<double>(size)};
-    bucket.best.resize(size);
     buckets_.push_back(std::move(bucket));
-    open.push_back({false, number, {}});
+    open.push_back({false, number});
     std::erase(remaining, chosen);
   }
+  lay_out();
   root_ = {kept_, std::vector<double>(table_size(kept_))};
-  root_sources_ = std::move(open);
-  for (Source& source : root_sources_) {
-    source.entries = entries_in(kept_, table_of(source));
+  root_sources_.clear();
+  for (const Source& source : open) {
+    root_sources_.emplace_back(source, entries_in(kept_, table_of(source)));
+  }
+}
+
+// Chooses along which variable the rows of each bucket run: the one that has most values. What
+// takes a message up says how it is laid out, hence from the last bucket to the first.
+void Elimination::lay_out() {
+  for (std::size_t b = buckets_.size(); b-- > 0;) {
+    Bucket& bucket = buckets_[b];
+    std::vector<int>& scope = bucket.message.scope;
+    const std::vector<int>& consumer =
+        consumer_[b] < 0 ? kept_ : buckets_[at(consumer_[b])].message.scope;
+    auto innermost = scope.end();
+    if (!consumer.empty()) {
+      innermost = std::find(scope.begin(), scope.end(), consumer.back());
+    }
+    if (innermost == scope.end()) {
+      innermost = std::max_element(scope.begin(), scope.end(), [&](int a, int other) {
+        return sizes_[at(a)] < sizes_[at(other)];
+      });
+    }
+    if (innermost != scope.end()) {
+      std::rotate(innermost, innermost + 1, scope.end());
+    }
+    bucket.message.values.resize(table_size(scope));
+    bucket.row = scope.empty() ? 1 : at(sizes_[at(scope.back())]);
+    bucket.scope = {bucket.variable};
+    bucket.scope.insert(bucket.scope.end(), scope.begin(), scope.end());
+  }
+  for (Bucket& bucket : buckets_) {
+    for (View& view : bucket.views) {
+      view = view_of(bucket, view.source);
+    }
+    const auto flat_end = std::stable_partition(
+        bucket.views.begin(), bucket.views.end(), [](const View& view) { return view.is_flat; });
+    bucket.num_flat = static_cast<std::size_t>(flat_end - bucket.views.begin());
+  }
+}
+
+Elimination::View Elimination::view_of(const Bucket& bucket, const Source& source) const {
+  View view;
+  view.source = source;
+  Table table{table_of(source).scope, {}};
+  const std::vector<int>& rows_of = bucket.message.scope;
+  if (rows_of.empty() || !contains(table.scope, rows_of.back())) {
+    view.is_flat = true;
+  } else if (table.scope.back() != rows_of.back()) {
+    Table copy = table;
+    std::erase(copy.scope, rows_of.back());
+    copy.scope.push_back(rows_of.back());
+    view.order = entries_in(copy.scope, table);
+    view.copy.resize(view.order.size());
+    table = std::move(copy);
+  }
+  std::vector<std::size_t> strides = strides_in(bucket.scope, table);
+  view.step = strides.front();
+  // One entry for each row of the first value of the variable.
+  std::vector<int> others = rows_of;
+  if (!others.empty()) {
+    others.pop_back();
+  }
+  std::vector<int> digits(others.size(), 0);
+  std::size_t begin = 0;
+  view.begins.resize(table_size(others));
+  for (std::uint32_t& entry : view.begins) {
+    entry = static_cast<std::uint32_t>(begin);
+    for (std::size_t d = others.size(); d-- > 0;) {
+      begin += strides[d + 1];
+      if (++digits[d] < sizes_[at(others[d])]) {
+        break;
+      }
+      begin -= strides[d + 1] * at(digits[d]);
+      digits[d] = 0;
+    }
+  }
+  return view;
+}
+
+void Elimination::copy_factors(Bucket& bucket) {
+  for (View& view : bucket.views) {
+    const std::vector<double>& values = table_of(view.source).values;
+    std::transform(view.order.begin(), view.order.end(), view.copy.begin(), [&](std::uint32_t i) {
+      return values[i];
+    });
   }
 }
 
 void Elimination::run_again() {
-  std::vector<double> sum;  // of one bucket at a time
   for (Bucket& bucket : buckets_) {
-    sum.resize(table_size(bucket.scope));
-    add_up(bucket.sources, sum);
-    const std::size_t size = bucket.message.values.size();
-    std::fill(bucket.message.values.begin(), bucket.message.values.end(), kForbidden);
-    std::fill(bucket.best.begin(), bucket.best.end(), 0);
-    for (int value = 0; value < sizes_[at(bucket.variable)]; ++value) {
-      const double* row = sum.data() + at(value) * size;
-      for (std::size_t i = 0; i < size; ++i) {
-        if (row[i] < bucket.message.values[i]) {
-          bucket.message.values[i] = row[i];
-          bucket.best[i] = value;
-        }
+    copy_factors(bucket);
+    std::vector<double>& least = bucket.message.values;
+    std::fill(least.begin(), least.end(), kForbidden);
+    for_each_row(bucket, [&](std::size_t r, int, double flat, std::span<const double* const> rows) {
+      if (flat < kForbidden) {
+        lower(least.data() + r * bucket.row, bucket.row, flat, rows);
       }
+    });
+  }
+  std::fill(root_.values.begin(), root_.values.end(), 0);
+  for (const auto& [source, entries] : root_sources_) {
+    const std::vector<double>& values = table_of(source).values;
+    for (std::size_t i = 0; i < root_.values.size(); ++i) {
+      root_.values[i] += values[entries[i]];
     }
   }
-  add_up(root_sources_, root_.values);
 }
 
 Elimination& EliminationPool::with(const Structure& structure) {
@@ -233,7 +358,18 @@ std::vector<int> Elimination::minimiser(const std::vector<int>& kept_values) con
     for (const int variable : bucket->message.scope) {
       index = index * at(sizes_[at(variable)]) + at(values[at(variable)]);
     }
-    values[at(bucket->variable)] = bucket->best[index];
+    double least = kForbidden;
+    for (int value = 0; value < sizes_[at(bucket->variable)]; ++value) {
+      double sum = 0;
+      for (const View& view : bucket->views) {
+        const std::size_t begin = view.begins[index / bucket->row] + at(value) * view.step;
+        sum += values_of(view)[view.is_flat ? begin : begin + index % bucket->row];
+      }
+      if (sum < least) {
+        least = sum;
+        values[at(bucket->variable)] = value;
+      }
+    }
   }
   return values;
 }
@@ -256,8 +392,15 @@ std::vector<std::vector<double>> Elimination::min_marginals(
     const Table outside = minimise_to(parent, bucket.message.scope);
     Table& belief = beliefs[b];
     belief = {bucket.scope, std::vector<double>(table_size(bucket.scope))};
-    add_up(bucket.sources, belief.values);
     const std::size_t size = bucket.message.values.size();
+    for_each_row(bucket,
+                 [&](std::size_t r, int value, double flat, std::span<const double* const> rows) {
+                   double* sum = belief.values.data() + at(value) * size + r * bucket.row;
+                   std::fill(sum, sum + bucket.row, flat);
+                   for (const double* row : rows) {
+                     std::transform(sum, sum + bucket.row, row, sum, std::plus<>());
+                   }
+                 });
     for (std::size_t i = 0; i < belief.values.size(); ++i) {
       const double message = bucket.message.values[i % size];
       const double rest = outside.values[i % size];

@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <limits>
 #include <map>
+#include <utility>
 #include <vector>
 
 namespace shardwise::planning {
@@ -52,21 +53,40 @@ class Elimination {
   struct Source {
     bool is_factor = true;
     int number = 0;
-    std::vector<std::uint32_t> entries;  // of it, for each entry of the sum
+  };
+  // A source as a bucket reads it. The bucket's sum has rows along its innermost variable, one for
+  // each value of the others: entry i of the row for value x of the variable, and of number r for
+  // the rest, is values[begins[r] + x * step + i], or without i if the source is flat.
+  struct View {
+    Source source;
+    std::vector<std::uint32_t> begins;
+    std::size_t step = 0;
+    bool is_flat = false;  // the same all along a row
+    // A factor whose entries along a row do not lie side by side is read from a copy where they do.
+    std::vector<std::uint32_t> order;  // of the copy; empty: none
+    std::vector<double> copy;
   };
   struct Bucket {
     int variable = -1;
-    std::vector<Source> sources;
-    std::vector<int> scope;  // of the sum: variable first, then the scope of the message
-    Table message;           // without the variable
-    std::vector<int> best;   // by message index: value of the variable
+    std::vector<View> views;   // flat ones first
+    std::size_t num_flat = 0;  //
+    std::vector<int> scope;    // of the sum: variable first, then the scope of the message
+    Table message;             // without the variable
+    std::size_t row = 1;       // entries in a row: values of the innermost variable
   };
 
   std::size_t table_size(const std::vector<int>& scope) const;
   const Table& table_of(const Source& source) const;
+  const double* values_of(const View& view) const;
   std::vector<std::uint32_t> entries_in(const std::vector<int>& scope, const Table& table) const;
-  void add_up(const std::vector<Source>& sources, std::vector<double>& sum) const;
   void order_elimination();
+  void lay_out();
+  View view_of(const Bucket& bucket, const Source& source) const;
+  void copy_factors(Bucket& bucket);
+  // Calls visit(r, value, flat, rows) for each row of the bucket's sum: what is flat, summed, and
+  // the other views, each from its entry for the row's first one.
+  template <typename Visit>
+  void for_each_row(const Bucket& bucket, Visit visit) const;
   // Least entries of `table` for each value of `scope`, a part of its scope.
   Table minimise_to(const Table& table, const std::vector<int>& scope) const;
   std::vector<std::size_t> strides_in(const std::vector<int>& scope, const Table& table) const;
@@ -76,7 +96,7 @@ class Elimination {
   std::vector<Bucket> buckets_;
   std::vector<int> consumer_;  // bucket that a bucket's message goes to, or -1: the root
   std::vector<int> kept_;
-  std::vector<Source> root_sources_;
+  std::vector<std::pair<Source, std::vector<std::uint32_t>>> root_sources_;  // entries of each
   Table root_;
 };
 

@@ -38,11 +38,10 @@ ChainBounds& StageSearch::memory_bounds(const StageKey& key) {
   return chain_bounds(key.shape, {0, 0, 1, key.in_flight});
 }
 
-// Buffers at the stage's ends. Folded chains: every stage receives and sends its decoder layers'
-// ends, `input` and `output` are those.
-std::int64_t StageSearch::ends_bytes(const StageKey& key, int input, int output) {
-  const auto costs = [&](int i) -> const BlockOptions& {
-    return model_.options(key.shape, chain_.layers[at(i)], tie_);
+// Folded chains: every stage receives and sends its decoder layers' ends.
+StageSearch::Ends StageSearch::ends_of(const StageKey& key) {
+  const auto options = [&](int i) {
+    return &model_.options(key.shape, chain_.layers[at(i)], tie_);
   };
   int first = key.begin;
   int last = key.end - 1;
@@ -50,8 +49,7 @@ std::int64_t StageSearch::ends_bytes(const StageKey& key, int input, int output)
     first = std::max(first, 1);
     last = std::min(last, chain_.size() - 2);
   }
-  return 2 * ((first > 0 ? costs(first).input_bytes(input) : 0) +
-              (last + 1 < chain_.size() ? costs(last).output_bytes(output) : 0));
+  return {first > 0 ? options(first) : nullptr, last + 1 < chain_.size() ? options(last) : nullptr};
 }
 
 std::int64_t StageSearch::memory_of(const StageKey& key,
@@ -89,7 +87,7 @@ std::int64_t StageSearch::memory_of(const StageKey& key,
   }
   return state + held_activations(key, kept) +
          internal::chunk_transient(layers, frees_behind()).count +
-         ends_bytes(key, options[at(first)]->input, options[at(last)]->output);
+         ends_of(key).bytes(options[at(first)]->input, options[at(last)]->output);
 }
 
 // Activations of all micro-batches in flight.
@@ -164,10 +162,11 @@ double StageSearch::bound_with(const StageKey& key, double multiplier, ChainBoun
         *std::min_element(paths.values.begin() + static_cast<std::ptrdiff_t>(paths.place(entry, 0)),
                           paths.values.end());
   } else {
+    const Ends ends = ends_of(key);
     for (int input = entry; input < paths.rows; ++input) {
       for (int output = 0; output < paths.columns; ++output) {
-        const double ends = static_cast<double>(ends_bytes(key, input, output));
-        least = std::min(least, paths(input, output) + multiplier * ends);
+        const auto bytes = static_cast<double>(ends.bytes(input, output));
+        least = std::min(least, paths(input, output) + multiplier * bytes);
       }
     }
   }

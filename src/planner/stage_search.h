@@ -223,7 +223,16 @@ class StageSearch {
   // For state and activations: what no transient memory of the run can spare is taken off.
   std::int64_t memory_left(const StageKey& key);
   bool frees_behind() const { return chain_.chunks == 1 && model_.frees_behind(); }
-  std::int64_t ends_bytes(const StageKey& key, int input, int output);
+  // Buffers at a stage's ends by layout, twice the bytes.
+  struct Ends {
+    const BlockOptions* receives = nullptr;  // null: the stage receives nothing
+    const BlockOptions* sends = nullptr;     // null: the stage sends nothing
+    std::int64_t bytes(int input, int output) const {
+      return 2 * ((receives != nullptr ? receives->input_bytes(input) : 0) +
+                  (sends != nullptr ? sends->output_bytes(output) : 0));
+    }
+  };
+  Ends ends_of(const StageKey& key);
   std::int64_t held_activations(const StageKey& key, const std::vector<Bytes>& kept);
 
   Problem& model_;
