@@ -39,17 +39,42 @@ BlockCosts::BlockCosts(const Block& block,
                        const CostTable& costs,
                        const SpaceLimits& limits,
                        const TiedPlace& tied,
-                       const Constraints& constraints)
-    : block_(block), shape_(shape), precision_(precision), costs_(costs), tied_(tied) {
+                       const Constraints& constraints,
+                       std::shared_ptr<BlockActivations> activations)
+    : block_(block),
+      shape_(shape),
+      precision_(precision),
+      costs_(costs),
+      tied_(tied),
+      activations_(std::move(activations)),
+      ops_(activations_->ops),
+      tensors_(activations_->tensors) {
+  if (!activations_->is_made) {
+    make_activations(limits, constraints);
+    activations_->is_made = true;
+  }
+}
+
+// Expert parallelism may take the data axis, and constraints may speak of its degree.
+bool BlockCosts::has_shareable_activations(const Block& block, const Constraints& constraints) {
+  return constraints.empty() && std::all_of(block.ops.begin(), block.ops.end(), [](const Op& op) {
+           return axis_index(op, "xb") < 0;
+         });
+}
+
+void BlockCosts::make_activations(const SpaceLimits& limits, const Constraints& constraints) {
+  const Block& block = block_;
+  const Mesh& mesh = shape_.mesh;
+  BlockActivations& made = *activations_;
   ops_.resize(block.ops.size());
   tensors_.resize(block.tensors.size());
   for (int o = 0; o < num_ops(); ++o) {
     const Op& op = block.ops[at(o)];
     OpModel& model = ops_[at(o)];
-    model.assignments = assignments_of(op, shape.mesh, limits);
+    model.assignments = assignments_of(op, mesh, limits);
     for (const Constraint& constraint : constraints) {
       std::erase_if(model.assignments, [&](const AxisAssignment& assignment) {
-        return !allows_assignment(constraint, op, assignment, shape.mesh);
+        return !allows_assignment(constraint, op, assignment, mesh);
       });
     }
     model.is_cheap = definition_of(op.kind).cheap;
@@ -59,15 +84,15 @@ BlockCosts::BlockCosts(const Block& block,
         !model.is_cheap || definition_of(op.kind).saved(op).inputs.size() == op.inputs.size(),
         op.name + ": a cheap op keeps its inputs");
   }
-  inputs_ = has_input() ? boundary_layouts(block.tensors[at(block.inputs[0])].shape, shape.mesh)
-                        : std::vector<Layout>(1);
-  outputs_ = has_output() ? boundary_layouts(block.tensors[at(block.outputs[0])].shape, shape.mesh)
-                          : std::vector<Layout>(1);
-  is_input_allowed_.assign(inputs_.size(), true);
-  for (std::size_t input = 0; has_input() && input < inputs_.size(); ++input) {
-    is_input_allowed_[input] =
+  made.inputs = has_input() ? boundary_layouts(block.tensors[at(block.inputs[0])].shape, mesh)
+                            : std::vector<Layout>(1);
+  made.outputs = has_output() ? boundary_layouts(block.tensors[at(block.outputs[0])].shape, mesh)
+                              : std::vector<Layout>(1);
+  made.is_input_allowed.assign(made.inputs.size(), true);
+  for (std::size_t input = 0; has_input() && input < made.inputs.size(); ++input) {
+    made.is_input_allowed[input] =
         std::all_of(constraints.begin(), constraints.end(), [&](const Constraint& constraint) {
-          return allows_input(constraint, inputs_[input], shape.mesh);
+          return allows_input(constraint, made.inputs[input], mesh);
         });
   }
   find_again();
@@ -138,7 +163,7 @@ void BlockCosts::add_tensors() {
     model.producer = op;
     model.producer_output = output;
     if (op < 0) {
-      for (const Layout& layout : inputs_) {
+      for (const Layout& layout : activations_->inputs) {
         model.produced.push_back(layout_id(model, layout, tensor));
       }
       model.required = model.produced;
@@ -190,18 +215,18 @@ void BlockCosts::add_uses() {
     }
   }
   if (!has_output()) {
-    output_classes_.push_back(0);
+    activations_->output_classes.push_back(0);
     return;
   }
   TensorModel& tensor = tensors_[at(block_.outputs[0])];
   tensor.is_output = true;
-  for (const Layout& layout : outputs_) {
+  for (const Layout& layout : activations_->outputs) {
     UseClass use;
     use.wanted = layout_id(tensor, layout, block_.tensors[at(block_.outputs[0])]);
     use.gradient = use.wanted;
     use.has_gradient = true;
     use.is_block_output = true;
-    output_classes_.push_back(class_id(tensor, use));
+    activations_->output_classes.push_back(class_id(tensor, use));
   }
 }
 
@@ -220,6 +245,16 @@ std::int64_t BlockCosts::collective(CollectiveKind kind,
              : rounded(costs_.collective_time(kind, payload, precision, shape_.placements[axes]));
 }
 
+std::int64_t BlockCosts::activation_collective(CollectiveKind kind,
+                                               Bytes payload,
+                                               int mesh_axis,
+                                               Precision precision) const {
+  // Along the data axis it would depend on the data degree.
+  SHARDWISE_CHECK(mesh_axis != kDataAxis || !activations_->is_shared,
+                  "shared activations are not exchanged along the data axis");
+  return collective(kind, payload, 1U << mesh_axis, precision);
+}
+
 std::int64_t BlockCosts::inner_collectives(const Op& op,
                                            const AxisAssignment& assignment,
                                            Direction direction) const {
@@ -230,7 +265,7 @@ std::int64_t BlockCosts::inner_collectives(const Op& op,
            shape_.mesh,
            direction,
            element_bytes(ElementType::kCompute, precision_))) {
-    time += collective(inner.kind, inner.payload, 1U << inner.mesh_axis, Precision::kFloat32);
+    time += activation_collective(inner.kind, inner.payload, inner.mesh_axis, Precision::kFloat32);
   }
   return time;
 }
@@ -458,10 +493,10 @@ const BlockCosts::Conversion& BlockCosts::conversion(TensorIndex t, int from, in
     if (steps[i].kind == CollectiveKind::kSlice) {
       continue;
     }
-    known.time += collective(steps[i].kind,
-                             collective_payload(steps[i], shape_.mesh, element),
-                             1U << steps[i].mesh_axis,
-                             sent);
+    known.time += activation_collective(steps[i].kind,
+                                        collective_payload(steps[i], shape_.mesh, element),
+                                        steps[i].mesh_axis,
+                                        sent);
     known.kept_bytes = steps[i].elements_after * element;
     known.keeps_last = i + 1 == steps.size();
   }

@@ -8,8 +8,11 @@
 // *closed*: its conversions, additions of gradients and kept bytes are known.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <map>
+#include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -36,107 +39,15 @@ struct Closing {
   bool keeps_output = false;    // the value in the block's output layout is kept
 };
 
-class BlockCosts {
- public:
-  BlockCosts(const Block& block,
-             const StageShape& shape,
-             Precision precision,
-             const CostTable& costs,
-             const SpaceLimits& limits,
-             const TiedPlace& tied,
-             const Constraints& constraints = {});
-
-  const Block& block() const { return block_; }
-  const StageShape& shape() const { return shape_; }
-  Precision precision() const { return precision_; }
-  int num_ops() const { return static_cast<int>(block_.ops.size()); }
-  const std::vector<AxisAssignment>& choices(int op) const { return ops_[at(op)].assignments; }
-  // Whether every op has a choice.
-  bool is_possible() const;
-
-  // Layouts of the boundary; one meaningless entry where the block has no input or output.
-  const std::vector<Layout>& inputs() const { return inputs_; }
-  const std::vector<Layout>& outputs() const { return outputs_; }
-  bool has_input() const { return !block_.inputs.empty(); }
-  bool has_output() const { return !block_.outputs.empty(); }
-  std::int64_t input_bytes(int input) const;
-  std::int64_t output_bytes(int output) const;
-
-  // Kernels, collectives inside them, parameters.
-  const Cost& op_cost(int op, int choice, const Mode& mode) const;
-  // What the op needs of its parameters beside its kernels' values.
-  struct ParameterMemory {
-    std::int64_t momentary = 0;  // gathered weights, whole gradients: while it computes
-    std::int64_t held = 0;       // gathered weights, from recomputation to its backward
-  };
-  const ParameterMemory& parameter_memory(int op, int choice, const Mode& mode) const;
-
-  // Tensors with a cost: activations and ids that are not loaded.
+// What a block costs but for its parameters: choices, kernels, conversions. Nothing of it depends
+// on the data degree d and the micro-batch b but through b / d, as long as the data axis shards
+// sequences alone: shapes with equal b / d, free axes and places of these share it.
+struct BlockActivations {
   struct TensorUse {
     int tensor = 0;  // of the block
     int op = 0;
     int input = 0;
   };
-  bool has_cost(TensorIndex tensor) const { return tensors_[at(tensor)].has_cost; }
-  int producer(TensorIndex tensor) const { return tensors_[at(tensor)].producer; }  // -1: input
-  const std::vector<TensorUse>& uses(TensorIndex tensor) const { return tensors_[at(tensor)].uses; }
-  bool is_output(TensorIndex tensor) const { return tensors_[at(tensor)].is_output; }
-  int num_classes(TensorIndex tensor) const {
-    return static_cast<int>(tensors_[at(tensor)].classes.size());
-  }
-  UseClassId use_class(int op, int input, int choice) const {
-    return ops_[at(op)].use_classes[at(input)][at(choice)];
-  }
-  UseClassId output_class(int output) const { return output_classes_[at(output)]; }
-
-  // `choice`: of the producer, or of the input layout. `uses`: sorted, equal ones repeated.
-  Closing close(TensorIndex tensor,
-                int choice,
-                std::span<const UseClassId> uses,
-                Recompute recompute) const;
-  // One use's share of the cost of closing: the shares of all uses sum to at most the cost.
-  struct Share {
-    bool possible = true;
-    double forward = 0;
-    double backward = 0;
-    double saved = 0;
-  };
-  Share share(TensorIndex t, int choice, UseClassId use_class, Recompute recompute) const;
-
-  // Parts of a bound on the layer's transient memory (option_search.cc).
-  std::int64_t produced_bytes(TensorIndex tensor, int choice) const;
-  std::int64_t wanted_bytes(TensorIndex tensor, UseClassId use) const;
-  std::int64_t gradient_bytes(TensorIndex tensor, UseClassId use) const;  // 0: no gradient
-  std::int64_t produced_gradient_bytes(TensorIndex tensor, int choice) const;
-  // Layout that the use wants / its gradient has, as a number; -1: no gradient.
-  int wanted_layout(TensorIndex tensor, UseClassId use) const {
-    return tensors_[at(tensor)].classes[use].wanted;
-  }
-  int gradient_layout_of(TensorIndex tensor, UseClassId use) const {
-    const UseClass& what = tensors_[at(tensor)].classes[use];
-    return what.has_gradient ? what.gradient : -1;
-  }
-  int produced_layout(TensorIndex tensor, int choice) const {
-    return tensors_[at(tensor)].produced[at(choice)];
-  }
-  bool is_needed(TensorIndex tensor, UseClassId use) const {
-    return tensors_[at(tensor)].classes[use].is_needed;
-  }
-  bool is_addend(TensorIndex tensor, UseClassId use) const {
-    return tensors_[at(tensor)].classes[use].is_addend;
-  }
-  // Whether the backward of a use reads the tensor, in some choice.
-  bool is_needed_by(TensorIndex tensor, const TensorUse& use) const;
-  std::int64_t most_bytes(TensorIndex tensor) const;  // over its layouts
-  bool producer_saves(TensorIndex tensor) const { return tensors_[at(tensor)].producer_saves; }
-  std::int64_t statistics_bytes(int op, int choice) const;
-  std::int64_t workspace(int op, int choice, bool is_forward) const;
-
-  // Layouts that decide how a tie works; equal signatures share one tensor. -1: nothing tied.
-  int signature(int op, int choice, const Mode& mode) const;
-  const TiedPlace& tied() const { return tied_; }
-
- private:
   struct UseClass {
     int wanted = 0;    // layout
     int gradient = 0;  // layout
@@ -190,6 +101,136 @@ class BlockCosts {
     bool is_cheap = false;
     bool has_statistics = false;
   };
+  // What a tensor costs for each value of the variables in its scope (option_factors.h): forward
+  // and backward time in picoseconds (kForbidden: impossible) and kept bytes. Not more than the
+  // true cost; less only where several uses share a conversion and the tensor has too many users
+  // for one table.
+  struct TensorFactor {
+    std::vector<int> scope;
+    std::vector<double> time;
+    std::vector<double> saved;
+  };
+
+  bool is_made = false;
+  bool is_shared = false;  // by shapes with other data degrees
+  std::vector<Layout> inputs;
+  std::vector<Layout> outputs;
+  std::vector<bool> is_input_allowed;
+  std::vector<UseClassId> output_classes;
+  std::vector<OpModel> ops;
+  std::vector<TensorModel> tensors;
+  // Of all choices, by way to recompute; BlockRelaxation makes them.
+  std::array<std::optional<std::vector<TensorFactor>>, 3> tensor_factors;
+};
+
+class BlockCosts {
+ public:
+  // `activations`: shared with equal ones; made here if they are not yet.
+  BlockCosts(const Block& block,
+             const StageShape& shape,
+             Precision precision,
+             const CostTable& costs,
+             const SpaceLimits& limits,
+             const TiedPlace& tied,
+             const Constraints& constraints = {},
+             std::shared_ptr<BlockActivations> activations = std::make_shared<BlockActivations>());
+
+  // Whether the data axis shards nothing but sequences, whatever is chosen: then shapes share.
+  static bool has_shareable_activations(const Block& block, const Constraints& constraints);
+  BlockActivations& activations() const { return *activations_; }
+
+  const Block& block() const { return block_; }
+  const StageShape& shape() const { return shape_; }
+  Precision precision() const { return precision_; }
+  int num_ops() const { return static_cast<int>(block_.ops.size()); }
+  const std::vector<AxisAssignment>& choices(int op) const { return ops_[at(op)].assignments; }
+  // Whether every op has a choice.
+  bool is_possible() const;
+
+  // Layouts of the boundary; one meaningless entry where the block has no input or output.
+  const std::vector<Layout>& inputs() const { return activations_->inputs; }
+  const std::vector<Layout>& outputs() const { return activations_->outputs; }
+  bool has_input() const { return !block_.inputs.empty(); }
+  bool has_output() const { return !block_.outputs.empty(); }
+  std::int64_t input_bytes(int input) const;
+  std::int64_t output_bytes(int output) const;
+
+  // Kernels, collectives inside them, parameters.
+  const Cost& op_cost(int op, int choice, const Mode& mode) const;
+  // What the op needs of its parameters beside its kernels' values.
+  struct ParameterMemory {
+    std::int64_t momentary = 0;  // gathered weights, whole gradients: while it computes
+    std::int64_t held = 0;       // gathered weights, from recomputation to its backward
+  };
+  const ParameterMemory& parameter_memory(int op, int choice, const Mode& mode) const;
+
+  // Tensors with a cost: activations and ids that are not loaded.
+  using TensorUse = BlockActivations::TensorUse;
+  bool has_cost(TensorIndex tensor) const { return tensors_[at(tensor)].has_cost; }
+  int producer(TensorIndex tensor) const { return tensors_[at(tensor)].producer; }  // -1: input
+  const std::vector<TensorUse>& uses(TensorIndex tensor) const { return tensors_[at(tensor)].uses; }
+  bool is_output(TensorIndex tensor) const { return tensors_[at(tensor)].is_output; }
+  int num_classes(TensorIndex tensor) const {
+    return static_cast<int>(tensors_[at(tensor)].classes.size());
+  }
+  UseClassId use_class(int op, int input, int choice) const {
+    return ops_[at(op)].use_classes[at(input)][at(choice)];
+  }
+  UseClassId output_class(int output) const { return activations_->output_classes[at(output)]; }
+
+  // `choice`: of the producer, or of the input layout. `uses`: sorted, equal ones repeated.
+  Closing close(TensorIndex tensor,
+                int choice,
+                std::span<const UseClassId> uses,
+                Recompute recompute) const;
+  // One use's share of the cost of closing: the shares of all uses sum to at most the cost.
+  struct Share {
+    bool possible = true;
+    double forward = 0;
+    double backward = 0;
+    double saved = 0;
+  };
+  Share share(TensorIndex t, int choice, UseClassId use_class, Recompute recompute) const;
+
+  // Parts of a bound on the layer's transient memory (option_search.cc).
+  std::int64_t produced_bytes(TensorIndex tensor, int choice) const;
+  std::int64_t wanted_bytes(TensorIndex tensor, UseClassId use) const;
+  std::int64_t gradient_bytes(TensorIndex tensor, UseClassId use) const;  // 0: no gradient
+  std::int64_t produced_gradient_bytes(TensorIndex tensor, int choice) const;
+  // Layout that the use wants / its gradient has, as a number; -1: no gradient.
+  int wanted_layout(TensorIndex tensor, UseClassId use) const {
+    return tensors_[at(tensor)].classes[use].wanted;
+  }
+  int gradient_layout_of(TensorIndex tensor, UseClassId use) const {
+    const UseClass& what = tensors_[at(tensor)].classes[use];
+    return what.has_gradient ? what.gradient : -1;
+  }
+  int produced_layout(TensorIndex tensor, int choice) const {
+    return tensors_[at(tensor)].produced[at(choice)];
+  }
+  bool is_needed(TensorIndex tensor, UseClassId use) const {
+    return tensors_[at(tensor)].classes[use].is_needed;
+  }
+  bool is_addend(TensorIndex tensor, UseClassId use) const {
+    return tensors_[at(tensor)].classes[use].is_addend;
+  }
+  // Whether the backward of a use reads the tensor, in some choice.
+  bool is_needed_by(TensorIndex tensor, const TensorUse& use) const;
+  std::int64_t most_bytes(TensorIndex tensor) const;  // over its layouts
+  bool producer_saves(TensorIndex tensor) const { return tensors_[at(tensor)].producer_saves; }
+  std::int64_t statistics_bytes(int op, int choice) const;
+  std::int64_t workspace(int op, int choice, bool is_forward) const;
+
+  // Layouts that decide how a tie works; equal signatures share one tensor. -1: nothing tied.
+  int signature(int op, int choice, const Mode& mode) const;
+  const TiedPlace& tied() const { return tied_; }
+
+ private:
+  using UseClass = BlockActivations::UseClass;
+  using Conversion = BlockActivations::Conversion;
+  using TensorModel = BlockActivations::TensorModel;
+  using OpChoice = BlockActivations::OpChoice;
+  using OpModel = BlockActivations::OpModel;
   struct ModeCosts {
     std::vector<std::vector<Cost>> cost;               // [op][choice]
     std::vector<std::vector<ParameterMemory>> memory;  // [op][choice]
@@ -197,8 +238,9 @@ class BlockCosts {
 
   static std::size_t at(int index) { return static_cast<std::size_t>(index); }
   bool is_choice_allowed(TensorIndex tensor, int choice) const {
-    return tensors_[at(tensor)].producer >= 0 || is_input_allowed_[at(choice)];
+    return tensors_[at(tensor)].producer >= 0 || activations_->is_input_allowed[at(choice)];
   }
+  void make_activations(const SpaceLimits& limits, const Constraints& constraints);
   void find_again();
   void add_tensors();
   void add_uses();
@@ -213,6 +255,10 @@ class BlockCosts {
   const Conversion& conversion(TensorIndex tensor, int from, int to) const;
   std::int64_t accumulate_time(const TensorModel& tensor, int layout) const;
   std::int64_t collective(CollectiveKind kind, Bytes payload, unsigned axes, Precision) const;
+  std::int64_t activation_collective(CollectiveKind kind,
+                                     Bytes payload,
+                                     int mesh_axis,
+                                     Precision precision) const;
   void close_kept(
       TensorIndex tensor, int choice, std::span<const UseClassId>, Recompute, Closing&) const;
 
@@ -221,12 +267,9 @@ class BlockCosts {
   const Precision precision_;
   const CostTable& costs_;
   const TiedPlace tied_;
-  std::vector<Layout> inputs_;
-  std::vector<Layout> outputs_;
-  std::vector<bool> is_input_allowed_;
-  std::vector<UseClassId> output_classes_;
-  std::vector<OpModel> ops_;
-  std::vector<TensorModel> tensors_;
+  const std::shared_ptr<BlockActivations> activations_;
+  std::vector<OpModel>& ops_;          // of activations_
+  std::vector<TensorModel>& tensors_;  //
   mutable std::map<Mode, ModeCosts> modes_;
 };
 

@@ -3,11 +3,15 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
+#include <numeric>
 #include <random>
 
 #include "cost/evaluate.h"
 #include "cost/fake_table.h"
 #include "cost/stage_prices.h"
+#include "planner/block_pool.h"
+#include "planner/option_search.h"
 #include "planner/tiny_models_testing.h"
 
 namespace shardwise::planning {
@@ -129,7 +133,34 @@ class Layer {
   Mode mode_;
 };
 
-void expect_same_account(const Graph& graph, const Mesh& mesh, int layers, std::mt19937& random) {
+// The bound of all modes at once is the least of their sums.
+void expect_least_sums(const BlockCosts& costs, BlockPool& pool, std::mt19937& random) {
+  std::vector<Mode> modes;
+  for (int mode = 0; mode < 12; ++mode) {
+    modes.push_back({static_cast<StateSharding>(mode % 4), static_cast<Recompute>(mode / 4), {}});
+  }
+  BlockRelaxation relaxation(costs, pool.eliminations());
+  const double memory = std::pow(10.0, static_cast<double>(random() % 6) - 3);
+  const Weights weights{
+      1, 0.25, random() % 4 == 0 ? 0 : memory, 1 + static_cast<int>(random() % 4)};
+  const BlockBound bound = bound_block(costs, relaxation, modes, weights);
+  std::vector<double> least(bound.minimum.values.size(), kForbidden);
+  for (std::size_t m = 0; m < modes.size(); ++m) {
+    const std::vector<double>& minimum = relaxation.sum(modes[m], weights).minimum();
+    for (std::size_t i = 0; i < least.size(); ++i) {
+      least[i] = std::min(least[i], minimum[i]);
+      if (bound.mode[i] == static_cast<int>(m)) {
+        EXPECT_DOUBLE_EQ(bound.minimum.values[i], minimum[i]);
+      }
+    }
+  }
+  for (std::size_t i = 0; i < least.size(); ++i) {
+    EXPECT_DOUBLE_EQ(bound.minimum.values[i], least[i]);
+  }
+}
+
+void expect_same_account(
+    const Graph& graph, const Mesh& mesh, int layers, std::mt19937& random, BlockPool& pool) {
   const Cluster cluster = two_nodes_of_four();
   StagePlan stage;
   stage.mesh = mesh;
@@ -139,8 +170,17 @@ void expect_same_account(const Graph& graph, const Mesh& mesh, int layers, std::
   const FakeTable table = uneven_table();
   const StageShape shape = shape_of(cluster, stage.devices, mesh);
   const internal::Surroundings around = internal::surroundings_of(cluster, stage);
-  for (const Block& block : graph.blocks) {
-    const BlockCosts costs(block, shape, Precision::kBFloat16, table, {}, {});
+  for (int number = 0; number < static_cast<int>(graph.blocks.size()); ++number) {
+    const Block& block = graph.blocks[static_cast<std::size_t>(number)];
+    const BlockCosts costs(block,
+                           shape,
+                           Precision::kBFloat16,
+                           table,
+                           {},
+                           {},
+                           {},
+                           pool.activations_of(number, block, shape, graph.microbatch, {}));
+    expect_least_sums(costs, pool, random);
     ASSERT_TRUE(costs.is_possible());
     for (int i = 0; i < layers; ++i) {
       const Layer layer(costs, random);
@@ -184,12 +224,40 @@ TEST(BlockCosts, AddUpToTheEvaluatorsPriceOfALayer) {
                            Mesh{{1, 4, 2}}}) {
     SCOPED_TRACE(to_string(mesh));
     for (const std::int64_t vocabulary : {64, 50}) {
-      expect_same_account(
-          graph_of(::shardwise::testing::tiny_gpt2(), vocabulary), mesh, 60, random);
-      expect_same_account(
-          graph_of(::shardwise::testing::tiny_llama(), vocabulary), mesh, 60, random);
-      expect_same_account(
-          graph_of(::shardwise::testing::tiny_mixtral(), vocabulary), mesh, 60, random);
+      for (const TinyModel& model : {::shardwise::testing::tiny_gpt2(),
+                                     ::shardwise::testing::tiny_llama(),
+                                     ::shardwise::testing::tiny_mixtral()}) {
+        BlockPool pool;
+        expect_same_account(graph_of(model, vocabulary), mesh, 60, random, pool);
+      }
+    }
+  }
+}
+
+// Two sequences on each shard of the data axis, whatever its degree.
+TEST(BlockCosts, ActivationsThatDataDegreesShareAddUpToo) {
+  std::mt19937 random(11);
+  for (TinyModel model : {::shardwise::testing::tiny_gpt2(),
+                          ::shardwise::testing::tiny_llama(),
+                          ::shardwise::testing::tiny_mixtral()}) {
+    BlockPool pool;
+    const auto decoder_of = [&](const Graph& graph, const Mesh& mesh) {
+      std::vector<int> devices(static_cast<std::size_t>(mesh.devices()));
+      std::iota(devices.begin(), devices.end(), 0);
+      const StageShape shape = shape_of(two_nodes_of_four(), devices, mesh);
+      return pool.activations_of(1, graph.blocks[1], shape, graph.microbatch, {});
+    };
+    model.microbatch = 4;
+    const Graph four = graph_of(model, 50);
+    model.microbatch = 8;
+    const Graph eight = graph_of(model, 50);
+    const bool is_dense = model.experts == 0;
+    EXPECT_EQ(decoder_of(four, {{2, 2, 1}}) == decoder_of(eight, {{4, 2, 1}}), is_dense);
+    EXPECT_NE(decoder_of(four, {{2, 2, 1}}), decoder_of(eight, {{2, 2, 1}}));
+    EXPECT_NE(decoder_of(four, {{2, 2, 1}}), decoder_of(eight, {{4, 1, 2}}));
+    for (const int free_axis : {1, 2}) {
+      expect_same_account(four, {{2, free_axis, 1}}, 60, random, pool);
+      expect_same_account(eight, {{4, free_axis, 1}}, 60, random, pool);
     }
   }
 }

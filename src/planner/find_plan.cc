@@ -7,6 +7,7 @@
 
 #include "core/errors.h"
 #include "core/stopwatch.h"
+#include "planner/block_pool.h"
 #include "planner/combination_search.h"
 #include "planner/infeasible.h"
 #include "planner/methods/alpa_plan.h"
@@ -40,6 +41,7 @@ class PlanSearch {
              const Cluster& cluster,
              const CostTable& costs,
              const Deadline& deadline,
+             planning::BlockPool& pool,
              planning::Effort effort,
              std::optional<KnownPlan> known)
       : request_(request),
@@ -49,6 +51,7 @@ class PlanSearch {
                 planning::is_aligned(request.limits, cluster),
                 planning::stage_sizes(
                     request.graph(request.batch), cluster, request.free_axes, request.limits)),
+        pool_(pool),
         search_({request.schedules, 1, request.limits.max_stages, effort}, incumbent_),
         known_(std::move(known)) {
     incumbent_.deadline = deadline;
@@ -68,7 +71,7 @@ class PlanSearch {
       for (const int count : counts) {
         incumbent_.deadline.check();
         models_.push_back(std::make_unique<MicrobatchModel>(
-            request_, cluster_, costs_, places_, eliminations_, incumbent_.deadline, count));
+            request_, cluster_, costs_, places_, pool_, incumbent_.deadline, count));
         search_.add(*models_.back());
       }
       knows_all_ = true;
@@ -116,7 +119,7 @@ class PlanSearch {
   const Cluster& cluster_;
   const CostTable& costs_;
   const planning::StagePlaces places_;
-  planning::EliminationPool eliminations_;  // of all models
+  planning::BlockPool& pool_;
   planning::Incumbent incumbent_;
   std::vector<std::unique_ptr<MicrobatchModel>> models_;
   planning::CombinationSearch search_;
@@ -162,7 +165,8 @@ void consider_unlike_chunks(const PlanRequest& request,
 std::optional<KnownPlan> glance_at_one_axis(const PlanRequest& request,
                                             const Cluster& cluster,
                                             const CostTable& costs,
-                                            const Deadline& deadline) {
+                                            const Deadline& deadline,
+                                            planning::BlockPool& pool) {
   if (request.free_axes < 2) {
     return std::nullopt;
   }
@@ -170,7 +174,7 @@ std::optional<KnownPlan> glance_at_one_axis(const PlanRequest& request,
   glance.free_axes = 1;
   glance.progress = nullptr;
   PlanResult result =
-      PlanSearch(glance, cluster, costs, deadline, planning::Effort::kGlance, std::nullopt)
+      PlanSearch(glance, cluster, costs, deadline, pool, planning::Effort::kGlance, std::nullopt)
           .search();
   if (!result.plan) {
     return std::nullopt;
@@ -256,12 +260,14 @@ PlanResult find_plan(const PlanRequest& request, const Cluster& cluster, const C
   if (request.runner_ups == RunnerUps::kFind) {
     runner_ups.emplace(request, cluster, costs, deadline);
   }
+  planning::BlockPool pool;
   PlanResult result = PlanSearch(request,
                                  cluster,
                                  costs,
                                  end_of_search,
+                                 pool,
                                  planning::Effort::kProve,
-                                 glance_at_one_axis(request, cluster, costs, end_of_search))
+                                 glance_at_one_axis(request, cluster, costs, end_of_search, pool))
                           .search();
   if (planning::has_unlike_chunks(request)) {
     consider_unlike_chunks(request, cluster, costs, deadline, result);

@@ -13,7 +13,7 @@ GraphOptions::GraphOptions(const BlockCosts& costs,
                            std::vector<Mode> fastest_modes,
                            bool may_save_output)
     : costs_(costs),
-      relaxation_(costs, all_choices(costs), pool),
+      relaxation_(costs, pool),
       modes_(std::move(modes)),
       fastest_modes_(std::move(fastest_modes)),
       may_save_output_(may_save_output) {}

@@ -72,14 +72,14 @@ MicrobatchModel::MicrobatchModel(const PlanRequest& request,
                                  const Cluster& cluster,
                                  const CostTable& costs,
                                  const StagePlaces& places,
-                                 EliminationPool& eliminations,
+                                 BlockPool& pool,
                                  const Deadline& deadline,
                                  int num_microbatches)
     : request_(request),
       cluster_(cluster),
       costs_(costs),
       places_(places),
-      eliminations_(eliminations),
+      pool_(pool),
       deadline_(deadline),
       num_microbatches_(num_microbatches),
       graph_(with_constraints(
@@ -148,7 +148,12 @@ const BlockCosts& MicrobatchModel::block_costs(int shape_number, int block) {
                                          costs_,
                                          request_.limits,
                                          last == 0 ? TiedPlace{} : tied,
-                                         constraints_[at(block)]);
+                                         constraints_[at(block)],
+                                         pool_.activations_of(block,
+                                                              graph_.blocks[at(block)],
+                                                              shape(shape_number),
+                                                              graph_.microbatch,
+                                                              constraints_[at(block)]));
   }
   return *known;
 }
@@ -312,7 +317,7 @@ BlockOptions& MicrobatchModel::options(int shape_number, int layer, TieCase tie)
   std::unique_ptr<BlockOptions>& known = options_[{shape_number, block_of(layer), tie}];
   if (known == nullptr) {
     known = std::make_unique<GraphOptions>(block_costs(shape_number, block_of(layer)),
-                                           eliminations_,
+                                           pool_.eliminations(),
                                            modes(layer, tie, false),
                                            modes(layer, tie, true),
                                            saves_output(graph_.block_of(layer)));

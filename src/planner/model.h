@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "graph/redistribution.h"
-#include "planner/block_costs.h"
+#include "planner/block_pool.h"
 #include "planner/option_search.h"
 #include "planner/problem.h"
 
@@ -21,7 +21,7 @@ class MicrobatchModel final : public Problem {
                   const Cluster& cluster,
                   const CostTable& costs,
                   const StagePlaces& places,
-                  EliminationPool& eliminations,
+                  BlockPool& pool,
                   const Deadline& deadline,
                   int num_microbatches);
 
@@ -78,7 +78,7 @@ class MicrobatchModel final : public Problem {
   const Cluster& cluster_;
   const CostTable& costs_;
   const StagePlaces& places_;
-  EliminationPool& eliminations_;
+  BlockPool& pool_;
   const Deadline& deadline_;
   const int num_microbatches_;
   std::vector<Constraints> constraints_;  // of each block of graph_

@@ -24,14 +24,39 @@ BlockBound bound_block(const BlockCosts& costs,
   if (!costs.is_possible()) {
     return bound;
   }
+  // The most promising first: what it excels by enough need not be summed.
+  std::vector<std::pair<double, std::size_t>> order;
   for (std::size_t m = 0; m < modes.size(); ++m) {
+    order.emplace_back(relaxation.least_excess(modes[0], modes[m], weights), m);
+  }
+  std::sort(order.begin(), order.end());
+  struct Summed {
+    std::size_t mode = 0;
+    std::vector<double> minimum;
+  };
+  std::vector<Summed> summed;
+  const std::vector<double>& least = bound.minimum.values;
+  const auto is_beaten = [&](std::size_t m) {
+    return std::any_of(summed.begin(), summed.end(), [&](const Summed& other) {
+      const double excess = relaxation.least_excess(modes[other.mode], modes[m], weights);
+      return std::equal(
+          least.begin(), least.end(), other.minimum.begin(), [&](double known, double than) {
+            return than + excess >= known;
+          });
+    });
+  };
+  for (const auto& [rank, m] : order) {
+    if (is_beaten(m)) {
+      continue;
+    }
     const Elimination& sum = relaxation.sum(modes[m], weights);
-    for (std::size_t i = 0; i < bound.minimum.values.size(); ++i) {
-      if (sum.minimum()[i] < bound.minimum.values[i]) {
+    for (std::size_t i = 0; i < least.size(); ++i) {
+      if (sum.minimum()[i] < least[i]) {
         bound.minimum.values[i] = sum.minimum()[i];
         bound.mode[i] = static_cast<int>(m);
       }
     }
+    summed.push_back({m, sum.minimum()});
   }
   return bound;
 }

@@ -135,15 +135,20 @@ Domains all_choices(const BlockCosts& costs) {
   return domains;
 }
 
+BlockRelaxation::BlockRelaxation(const BlockCosts& costs, EliminationPool& pool)
+    : costs_(costs),
+      domains_(all_choices(costs)),
+      pool_(pool),
+      tensors_(costs.activations().tensor_factors) {}
+
 BlockRelaxation::BlockRelaxation(const BlockCosts& costs, Domains domains, EliminationPool& pool)
-    : costs_(costs), domains_(std::move(domains)), pool_(pool) {}
+    : costs_(costs), domains_(std::move(domains)), pool_(pool), tensors_(own_tensors_) {}
 
 const std::vector<TensorFactor>& BlockRelaxation::prepare(Recompute recompute) {
   std::optional<std::vector<TensorFactor>>& known = tensors_[static_cast<std::size_t>(recompute)];
-  if (known) {
-    return *known;
+  if (!known) {
+    known = FactorBuilder(costs_, recompute, domains_).build();
   }
-  known = FactorBuilder(costs_, recompute, domains_).build();
   if (sum_ != nullptr) {
     return *known;
   }
@@ -173,6 +178,52 @@ const std::vector<std::vector<Cost>>& BlockRelaxation::op_costs(const Mode& mode
     }
   }
   return entry->second;
+}
+
+double BlockRelaxation::least_excess(const Mode& a, const Mode& b, const Weights& weights) {
+  double excess = 0;
+  const std::vector<std::vector<Cost>>& ops_of_a = op_costs(a);
+  const std::vector<std::vector<Cost>>& ops_of_b = op_costs(b);
+  for (std::size_t o = 0; o < ops_of_a.size(); ++o) {
+    double least = kForbidden;
+    for (std::size_t c = 0; c < ops_of_a[o].size(); ++c) {
+      least = std::min(least, weights.of(ops_of_b[o][c]) - weights.of(ops_of_a[o][c]));
+    }
+    excess += least;
+  }
+  return a.recompute == b.recompute
+             ? excess
+             : excess + least_excess_of_tensors(a.recompute, b.recompute, weights);
+}
+
+double BlockRelaxation::least_excess_of_tensors(Recompute a, Recompute b, const Weights& weights) {
+  if (weights != excess_weights_) {
+    excess_weights_ = weights;
+    excess_of_tensors_.clear();
+  }
+  const auto [known, is_new] = excess_of_tensors_.try_emplace({a, b}, 0);
+  if (!is_new) {
+    return known->second;
+  }
+  const std::vector<TensorFactor>& tensors_of_a = prepare(a);
+  const std::vector<TensorFactor>& tensors_of_b = prepare(b);
+  const double per_byte = weights.memory * weights.in_flight;
+  double excess = 0;
+  for (std::size_t t = 0; t < tensors_of_a.size(); ++t) {
+    const TensorFactor& of_a = tensors_of_a[t];
+    const TensorFactor& of_b = tensors_of_b[t];
+    double least = kForbidden;
+    for (std::size_t i = 0; i < of_a.time.size(); ++i) {
+      if (of_b.time[i] < kForbidden) {
+        least = std::min(least,
+                         weights.time * (of_b.time[i] - of_a.time[i]) +
+                             per_byte * (of_b.saved[i] - of_a.saved[i]));
+      }
+    }
+    excess += least;
+  }
+  known->second = excess;
+  return excess;
 }
 
 const Elimination& BlockRelaxation::sum(const Mode& mode, const Weights& weights) {

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "cost/stage_prices.h"
-#include "planner/elimination.h"
+#include "planner/block_pool.h"
 #include "planner/methods/alpa.h"
 #include "planner/methods/best_plan.h"
 #include "planner/microbatches.h"
@@ -173,7 +173,7 @@ class AlpaSearch {
         planning::is_aligned(request_.limits, cluster_),
         planning::stage_sizes(
             request_.graph(request_.batch), cluster_, request_.free_axes, request_.limits));
-    planning::EliminationPool eliminations;
+    planning::BlockPool pool;
     for (const int count : planning::microbatch_counts(request_)) {
       for (const Recompute recompute : {Recompute::kNone, Recompute::kFull}) {
         for (const StateSharding state :
@@ -183,8 +183,7 @@ class AlpaSearch {
             PlanRequest request = request_;
             request.limits.recomputes = {recompute};
             request.limits.state_shardings = {state};
-            MicrobatchModel model(
-                request, cluster_, costs_, places, eliminations, best_.deadline(), count);
+            MicrobatchModel model(request, cluster_, costs_, places, pool, best_.deadline(), count);
             try_model(model);
           }
         }
